@@ -59,7 +59,7 @@ class Transport:
     def close(self) -> None:
         """Forget buffered bytes and refuse everything from now on."""
         self._closed = True
-        self._pending.clear()
+        self._pending = bytearray()
 
     def seal(self, plaintext: bytes) -> bytes:
         """Encrypt into as many records as it takes and return them joined.
@@ -123,11 +123,11 @@ class Transport:
     def _open(self, ciphertext: memoryview) -> bytes:
         if self._received >= LAST_COUNTER:
             raise RemoteProtocolError("a record after the last counter")
-        with ciphertext:
-            try:
-                opened = self._receive.decrypt(self._received.to_bytes(12, "big"), ciphertext, None)
-            except InvalidTag:
-                raise RemoteProtocolError("a record does not decrypt") from None
+        nonce = self._received.to_bytes(12, "big")
+        try:
+            opened = self._receive.decrypt(nonce, ciphertext, None)
+        except InvalidTag:
+            raise RemoteProtocolError("a record does not decrypt") from None
         self._received += 1
         return opened
 
