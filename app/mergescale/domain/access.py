@@ -1,0 +1,134 @@
+"""What a compiled policy answers about the nodes of one snapshot.
+
+`Access` is a protocol because the compiler (``mergescale.policy``) lies above this package. A set
+of nodes is an int whose bit `slot` is set (see ``slots.py``): who sees whom is OR over rules, never
+a loop over pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mergescale.domain.prefixes import Prefix
+from mergescale.kernel.ids import NodeId, Slot
+
+if TYPE_CHECKING:
+    from mergescale.domain.declaration import Policy
+    from mergescale.domain.node import Node
+    from mergescale.domain.snapshot import Snapshot
+    from mergescale.domain.user import User
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The source list of a rule, made once and shared by every chunk that has it.
+
+    Attributes:
+        texts: tailcfg.FilterRule.SrcIPs, sorted: addresses, CIDRs without host bits, ranges, ``*``.
+    """
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """tailcfg.NetPortRange: one address, CIDR, range or ``*``, and ports first..last inclusive."""
+
+    ip: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """tailcfg.FilterRule as one node needs it.
+
+    Attributes:
+        sources: shared; compare by identity first.
+        protocols: IP protocol numbers; empty for the default TCP, UDP, ICMP.
+    """
+
+    sources: Sources
+    destinations: tuple[Destination, ...]
+    protocols: tuple[int, ...] = ()
+
+
+class Access(Protocol):
+    """A policy resolved against the nodes of one snapshot; immutable.
+
+    INVARIANT(access-follows-nodes): ``snapshot.access`` was resolved against exactly
+    ``snapshot.nodes`` and ``snapshot.users``. ``state.derive`` keeps it after each batch.
+    """
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy this was resolved from; None for `DENY_ALL`."""
+        ...
+
+    def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> Access:
+        """Resolve again after the nodes `changed` were added, replaced or dropped.
+
+        Work is proportional to rules x changed, not to nodes. Slots of dropped nodes are free in
+        `snapshot`. When ``snapshot.slots.generation`` differs, everything is resolved again.
+        """
+        ...
+
+    def visible(self, slot: Slot) -> int:
+        """Return the slots this node sees and is seen by; symmetric, itself excluded."""
+        ...
+
+    def chunks(self, slot: Slot) -> Mapping[str, FilterRule]:
+        """Return the node's packet filter as named chunks (tailcfg.MapResponse.PacketFilters).
+
+        A name depends on what the rule says, so an edit elsewhere in the policy leaves it alone.
+        """
+        ...
+
+    def users_of(self, router: NodeId, prefix: Prefix) -> int:
+        """Return the slots that may send to some address of `prefix` through `router`."""
+        ...
+
+    def may_take_tag(self, user: User, tag: str) -> bool:
+        """Say whether `tagOwners` lets the user make nodes with this tag."""
+        ...
+
+    def has_tag(self, tag: str) -> bool:
+        """Say whether the tag is declared."""
+        ...
+
+    def approves(self, node: Node, owner: User | None, prefix: Prefix) -> bool:
+        """Say whether `autoApprovers` lets this node route the prefix."""
+        ...
+
+
+class _DenyAll:
+    """The access of a tailnet that never had a policy: nobody sees or reaches anybody."""
+
+    __slots__ = ()
+    policy = None
+
+    def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> Access:  # noqa: ARG002
+        return self
+
+    def visible(self, slot: Slot) -> int:  # noqa: ARG002
+        return 0
+
+    def chunks(self, slot: Slot) -> Mapping[str, FilterRule]:  # noqa: ARG002
+        return {}
+
+    def users_of(self, router: NodeId, prefix: Prefix) -> int:  # noqa: ARG002
+        return 0
+
+    def may_take_tag(self, user: User, tag: str) -> bool:  # noqa: ARG002
+        return False
+
+    def has_tag(self, tag: str) -> bool:  # noqa: ARG002
+        return False
+
+    def approves(self, node: Node, owner: User | None, prefix: Prefix) -> bool:  # noqa: ARG002
+        return False
+
+
+DENY_ALL: Access = _DenyAll()

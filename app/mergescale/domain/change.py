@@ -1,0 +1,54 @@
+"""What kind of thing differs between two snapshots.
+
+A change is a hint that bounds the work of whoever compares the two: it may name too much, never
+too little. It merges with ``|``, which is associative, commutative and idempotent, so a slow
+client's pending changes fold into one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergescale.kernel.ids import NodeId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What may differ.
+
+    Attributes:
+        nodes: added, replaced, dropped, came online, went offline, won or lost a route.
+        users: added, replaced or dropped.
+        access: the policy was replaced: anybody's filter and peers may differ.
+        tailnet: settings, DNS or relays were replaced.
+    """
+
+    nodes: frozenset[NodeId] = frozenset()
+    users: frozenset[UserId] = frozenset()
+    access: bool = False
+    tailnet: bool = False
+
+    def __or__(self, other: Change) -> Change:
+        return Change(
+            nodes=self.nodes | other.nodes,
+            users=self.users | other.users,
+            access=self.access or other.access,
+            tailnet=self.tailnet or other.tailnet,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.users or self.access or self.tailnet)
+
+    @property
+    def kind(self) -> str:
+        """One of ``policy tailnet users nodes none``, the widest that applies; for metrics."""
+        if self.access:
+            return "policy"
+        if self.tailnet:
+            return "tailnet"
+        if self.users:
+            return "users"
+        return "nodes" if self.nodes else "none"
+
+
+NOTHING = Change()

@@ -1,0 +1,67 @@
+"""What the repository says at one commit, and the record that it is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from mergescale.domain.tailnet import Dns, Relays, Settings
+from mergescale.domain.user import Role
+
+if TYPE_CHECKING:
+    from mergescale.domain.access import Access
+    from mergescale.domain.snapshot import Snapshot
+
+
+class Policy(Protocol):
+    """A validated policy, not yet resolved against any node. Compare by identity."""
+
+    def resolve(self, snapshot: Snapshot) -> Access:
+        """Compile against the nodes and users of `snapshot`; slow for large tailnets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredUser:
+    """One person of ``users.hujson``; groups go into the policy."""
+
+    login: str
+    display_name: str
+    role: Role
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The repository at one commit, validated.
+
+    Attributes:
+        users: None when there is no ``users.hujson``: then people are not managed by git.
+    """
+
+    policy: Policy
+    settings: Settings = field(default_factory=Settings)
+    dns: Dns = field(default_factory=Dns)
+    relays: Relays = field(default_factory=Relays)
+    users: tuple[DeclaredUser, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """A commit in force. The texts are stored, so that it survives a lost remote.
+
+    Attributes:
+        commit: full hex object id.
+        files: path -> text of every file that was read.
+        declaration: what the texts mean; not stored, read again from the texts at start.
+    """
+
+    commit: str
+    files: Mapping[str, str]
+    subject: str
+    author: str
+    committed: datetime
+    applied: datetime
+    declaration: Declaration

@@ -1,0 +1,67 @@
+"""What the store keeps, and the two things that can happen to it.
+
+A decision returns writes; `Snapshot.apply` turns them into the next snapshot, the store into rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from mergescale.domain.apikey import ApiKey
+from mergescale.domain.authkey import AuthKey
+from mergescale.domain.declaration import Deployment
+from mergescale.domain.login import PendingLogin
+from mergescale.domain.node import Node
+from mergescale.domain.user import User
+from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The next ids to give out; kept so that the id of a deleted thing is never used again."""
+
+    next_node: NodeId = NodeId(1)
+    next_user: UserId = UserId(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A node has at least one open map stream at this replica."""
+
+    node: NodeId
+    replica: ReplicaId
+    since: datetime
+
+
+Record = Counters | User | Node | AuthKey | ApiKey | PendingLogin | Deployment | Presence
+#: What identifies a record among those of its class in one tailnet.
+RecordKey = UserId | NodeId | AuthKeyId | ApiKeyId | LoginId | tuple[NodeId, ReplicaId] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Insert the record, or replace the one with its key."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Remove a record; the record as it was names its class and key."""
+
+    record: Record
+
+
+Write = Put | Drop
+
+
+def key_of(record: Record) -> RecordKey:
+    """Return the record's key within its class; None for the classes that have one record."""
+    match record:
+        case User(id=key) | Node(id=key) | AuthKey(id=key) | ApiKey(id=key) | PendingLogin(id=key):
+            return key
+        case Presence(node=node, replica=replica):
+            return node, replica
+        case Counters() | Deployment():
+            return None

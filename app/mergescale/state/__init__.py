@@ -1,0 +1,13 @@
+"""The waist: every cause becomes a decision, and one engine per tailnet carries it out.
+
+A decision is a pure function ``(Snapshot, now) -> Outcome``. One module per noun holds them, and
+they read as sentences: ``nodes.rename(node, name)``, ``presence.connected(node, replica)``.
+
+What must hold:
+
+* Decide, commit, swap, publish, in this order (``engine.py``). If the commit fails nothing was
+  swapped and nobody was told.
+* A decision sees no clock, no randomness, no I/O: what it needs comes in as arguments, so the
+  engine may run it again on a newer snapshot when another replica was first.
+* ``ports.py`` says what the outside implements; the SQL is in ``store``.
+"""

@@ -1,0 +1,187 @@
+"""The single writer of a tailnet.
+
+Order is the whole point: decide on a snapshot that nobody else is changing, make it durable, let
+readers see it, and only then tell anyone.
+
+Group commit: whatever arrives while a transaction is under way is decided and committed together
+in the next one, so a thousand registrations are a few dozen transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from mergescale.domain.change import NOTHING, Change
+from mergescale.domain.record import Write
+from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import MergescaleError
+from mergescale.kernel.ids import TailnetName
+from mergescale.state.derive import derive
+from mergescale.state.outcome import Decision
+from mergescale.state.ports import Batch, Feed, Journal, RevisionMoved, StoreUnavailable
+
+T = TypeVar("T")
+
+#: LIMIT: decisions per transaction; bounds the time one turn keeps the event loop.
+BATCH_LIMIT = 64
+#: LIMIT: how often one batch is decided again because another replica was first.
+_ATTEMPTS = 20
+
+
+class EngineStopped(MergescaleError):
+    """Raised when a decision arrives after the engine was stopped."""
+
+    code = "engine.stopped"
+
+
+@dataclass(slots=True)
+class _Request:
+    decide: Decision[Any]
+    done: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A batch as far as it was decided."""
+
+    snapshot: Snapshot
+    change: Change
+    writes: list[Write]
+    answers: list[tuple[_Request, Any]]
+
+
+class Engine:
+    """Owns the snapshot of one tailnet.
+
+    Use `open` to make one, `run` in a task group, `apply` from anywhere on the loop.
+    """
+
+    def __init__(self, snapshot: Snapshot, journal: Journal, feed: Feed, clock: Clock) -> None:
+        self.snapshot = snapshot
+        self._journal = journal
+        self._feed = feed
+        self._clock = clock
+        self._pending: list[_Request] = []
+        self._wake = asyncio.Event()
+        self._stopped = False
+
+    @classmethod
+    async def open(cls, tailnet: TailnetName, journal: Journal, feed: Feed, clock: Clock) -> Engine:
+        """Load the tailnet from the journal.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        empty = Snapshot(tailnet)
+        snapshot, _ = advance(empty, await journal.load(tailnet))
+        return cls(snapshot, journal, feed, clock)
+
+    async def apply(self, decide: Decision[T]) -> T:
+        """Carry a decision out; return its answer once it is durable and visible.
+
+        Raises:
+            Refusal: the decision said no; nothing changed.
+            StoreUnavailable: the database did not take it; nothing changed.
+            EngineStopped: too late.
+        """
+        if self._stopped:
+            raise EngineStopped("the server is stopping")
+        request = _Request(decide, asyncio.get_running_loop().create_future())
+        self._pending.append(request)
+        self._wake.set()
+        answer: T = await request.done
+        return answer
+
+    async def run(self) -> None:
+        """Carry out what is pending, for ever; returns after `stop` once nothing is left."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                batch, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
+                await self._carry_out(batch)
+            if self._stopped:
+                return
+
+    def stop(self) -> None:
+        """Refuse what comes from now on; `run` finishes what is pending."""
+        self._stopped = True
+        self._wake.set()
+
+    async def _carry_out(self, batch: list[_Request]) -> None:
+        before = self.snapshot
+        try:
+            turn = await self._commit(batch)
+        except Exception as error:  # noqa: BLE001 - every caller of the batch is told
+            for request in batch:
+                _settle(request, error=error)
+            return
+        if turn.change:
+            self._feed.publish(before, self.snapshot, turn.change)
+        for request, answer in turn.answers:
+            _settle(request, answer=answer)
+
+    async def _commit(self, batch: list[_Request]) -> _Turn:
+        """Decide, make durable, swap. Nothing is swapped when this raises."""
+        missed = NOTHING
+        for _ in range(_ATTEMPTS):
+            turn = self._decide(batch)
+            if not turn.writes:
+                turn.change |= missed
+                return turn
+            try:
+                revision = await self._journal.commit(
+                    self.snapshot.tailnet, self.snapshot.revision, turn.writes, self._clock.now()
+                )
+            except RevisionMoved:
+                missed |= await self._catch_up()
+                continue
+            self.snapshot = replace(turn.snapshot, revision=revision)
+            turn.change |= missed
+            return turn
+        raise StoreUnavailable("other replicas were first too many times in a row")
+
+    async def _catch_up(self) -> Change:
+        """Take in what other replicas committed; return what it changed."""
+        batch = await self._journal.since(self.snapshot.tailnet, self.snapshot.revision)
+        self.snapshot, change = advance(self.snapshot, batch)
+        return change
+
+    def _decide(self, batch: list[_Request]) -> _Turn:
+        """Run the decisions one after another; a refused one fails alone."""
+        turn = _Turn(self.snapshot, NOTHING, [], [])
+        now = self._clock.now()
+        for request in batch:
+            if request.done.done():
+                continue
+            try:
+                outcome = request.decide(turn.snapshot, now)
+            except Exception as error:  # noqa: BLE001 - the caller decides what it means
+                _settle(request, error=error)
+                continue
+            turn.snapshot = outcome.snapshot
+            turn.change |= outcome.change
+            turn.writes.extend(outcome.writes)
+            turn.answers.append((request, outcome.answer))
+        turn.snapshot, turn.change = derive(self.snapshot, turn.snapshot, turn.change)
+        return turn
+
+
+def advance(snapshot: Snapshot, batch: Batch) -> tuple[Snapshot, Change]:
+    """Apply what the journal says: the same writes that the deciding replica applied."""
+    after, change = snapshot.apply(batch.writes)
+    after, change = derive(snapshot, after, change)
+    return replace(after, revision=batch.revision), change
+
+
+def _settle(request: _Request, *, answer: object = None, error: Exception | None = None) -> None:
+    """Answer a caller, unless it went away."""
+    if request.done.done():
+        return
+    if error is not None:
+        request.done.set_exception(error)
+    else:
+        request.done.set_result(answer)

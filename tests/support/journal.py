@@ -1,0 +1,59 @@
+"""The in-memory twin of ``store``'s journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mergescale.domain.change import Change
+from mergescale.domain.record import Put, Record, RecordKey, Write, key_of
+from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.ids import Revision, TailnetName
+from mergescale.state.ports import Batch, RevisionMoved
+
+
+class MemoryJournal:
+    """Keeps every batch of every tailnet; `fail_next` makes the next commit raise."""
+
+    def __init__(self) -> None:
+        self.batches: dict[TailnetName, list[tuple[Write, ...]]] = {}
+        self.fail_next: Exception | None = None
+
+    async def load(self, tailnet: TailnetName) -> Batch:
+        batches = self.batches.setdefault(tailnet, [])
+        records: dict[tuple[type, RecordKey], Record] = {}
+        for write in (write for batch in batches for write in batch):
+            where = type(write.record), key_of(write.record)
+            if isinstance(write, Put):
+                records.pop(where, None)
+                records[where] = write.record
+            else:
+                records.pop(where, None)
+        return Batch(Revision(len(batches)), [Put(record) for record in records.values()])
+
+    async def commit(
+        self, tailnet: TailnetName, base: Revision, writes: Sequence[Write], now: datetime
+    ) -> Revision:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        batches = self.batches.setdefault(tailnet, [])
+        if base != len(batches):
+            raise RevisionMoved("another replica was first")
+        batches.append(tuple(writes))
+        return Revision(len(batches))
+
+    async def since(self, tailnet: TailnetName, revision: Revision) -> Batch:
+        batches = self.batches.setdefault(tailnet, [])
+        writes = [write for batch in batches[revision:] for write in batch]
+        return Batch(Revision(len(batches)), writes)
+
+
+class MemoryFeed:
+    """Remembers what was published."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[Snapshot, Snapshot, Change]] = []
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
+        self.published.append((before, after, change))
