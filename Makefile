@@ -1,0 +1,58 @@
+# The developer's words. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Parallel test workers; real clients and servers share the cores.
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+
+help: ## list these words
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## make .venv from the pinned, hashed requirements
+
+demo: $(STAMP) ## two real clients, one policy commit, with a timeline (KEEP=1 leaves it running)
+	$(BIN)/python tests/demo.py $(if $(KEEP),--keep)
+
+serve: $(STAMP) ## run the server on ./var; the first start says how to join
+	$(BIN)/mergescale serve --state-dir var
+
+test: $(STAMP) ## the whole suite, real clients included
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+check: lint types imports test ## all that CI runs
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## mypy --strict over code and tests
+	$(BIN)/mypy
+
+imports: $(STAMP) ## the layers point down
+	$(BIN)/lint-imports
+
+schemas: $(STAMP) ## write schemas/ anew
+	$(BIN)/python -m mergescale.policy.schemas schemas
+
+requirements: $(STAMP) ## compile requirements/ anew, newest stable versions, with hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header --extra dev \
+	    -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what the words above made
+	rm -rf $(VENV) var build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo serve test check lint types imports schemas requirements clean
