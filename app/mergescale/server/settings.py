@@ -1,0 +1,201 @@
+"""Configuration of one server process.
+
+Every setting has a default that works on one machine. A setting comes from, first wins: the
+command line, the environment (``MERGESCALE_<NAME>``), the TOML file named by
+``MERGESCALE_CONFIG``, the default.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from mergescale.kernel.errors import Invalid
+
+#: The tailnet of a server that holds one.
+DEFAULT_TAILNET = "default"
+
+
+class Listen(BaseModel, frozen=True):
+    """Where a socket listens; port 0 lets the system choose."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """Read ``host:port``, ``:port`` (all addresses) or ``[v6]:port``."""
+        host, separator, port = text.rpartition(":")
+        if not separator or not port.isdigit():
+            raise ValueError('"host:port" was expected')
+        return cls(host=host.strip("[]") or "::", port=int(port))
+
+
+def _listen(text: str) -> str:
+    Listen.parse(text)
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an http:// or https:// URL with a host was expected")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("the URL must have no path: clients ask for /key and /ts2021 at its root")
+    return text.rstrip("/")
+
+
+ListenText = Annotated[str, AfterValidator(_listen)]
+
+
+class Repository(BaseModel, frozen=True, extra="forbid"):
+    """The watched repository of one tailnet.
+
+    Attributes:
+        url: ``https://…``, ``ssh://…``, ``user@host:path`` or a local path.
+        branch: the branch in force.
+        path: folder of the policy files inside the repository; empty for its root.
+        poll_s: seconds between looks; None: 0.25 for a local path, 30 for a remote.
+    """
+
+    url: str
+    branch: str = "main"
+    path: str = ""
+    poll_s: float | None = Field(default=None, gt=0)
+
+
+class Settings(BaseSettings):
+    """All settings; see the README's table.
+
+    Attributes:
+        server_url: what clients are told to use; empty: made from `listen`.
+        listen: the one HTTP port: control, API, pages.
+        state_dir: everything the server keeps lives here.
+        database_url: SQLAlchemy URL; empty: SQLite in `state_dir`.
+        repository: shorthand for the default tailnet's repository URL.
+        branch, path: the same for its branch and folder.
+        tailnets: tailnet -> repository, for more than one.
+        tls_certificate, tls_key: PEM files; the main listener then speaks TLS.
+        relay: run a DERP relay and STUN.
+        relay_listen: the relay's own TLS port, used while the main port has no TLS.
+        relay_host: how clients reach the relay; empty: the host of `server_url`.
+        relay_region: id of the relay's region; 900-999 are for private use.
+        stun_listen: UDP port of STUN.
+        socket: unix socket of the local command line; empty: ``<state_dir>/mergescale.sock``.
+        log_level, log_format: what is logged, and how.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MERGESCALE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    server_url: Annotated[str, AfterValidator(lambda text: _url(text) if text else text)] = ""
+    listen: ListenText = "127.0.0.1:8080"
+    state_dir: Path = Path("var")
+    database_url: str = ""
+    repository: str = ""
+    branch: str = "main"
+    path: str = ""
+    tailnets: dict[str, Repository] = Field(default_factory=dict)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    relay: bool = True
+    relay_listen: ListenText = "127.0.0.1:8443"
+    relay_host: str = ""
+    relay_region: int = Field(default=999, ge=1, le=65535)
+    stun_listen: ListenText = "127.0.0.1:3478"
+    socket: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the TOML file below the environment."""
+        path = os.environ.get("MERGESCALE_CONFIG")
+        if path is None:
+            return init_settings, env_settings
+        if not Path(path).is_file():
+            raise Invalid(f'the configuration file "{path}" does not exist')
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.repository and DEFAULT_TAILNET in self.tailnets:
+            raise ValueError('"repository" and "tailnets.default" name the same tailnet')
+        return self
+
+    @property
+    def repositories(self) -> dict[str, Repository | None]:
+        """Tailnet -> its repository; the default tailnet exists even without one."""
+        if self.repository or not self.tailnets:
+            one = Repository(url=self.repository, branch=self.branch, path=self.path)
+            return {DEFAULT_TAILNET: one if self.repository else None, **self.tailnets}
+        return dict(self.tailnets)
+
+    @property
+    def database(self) -> str:
+        """The database's SQLAlchemy URL."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'mergescale.db'}"
+
+    @property
+    def unix_socket(self) -> Path:
+        """Where the local command line reaches the server."""
+        return self.socket or self.state_dir / "mergescale.sock"
+
+    @property
+    def admin_token_file(self) -> Path:
+        """Where the first start writes the administrator token."""
+        return self.state_dir / "admin-token"
+
+    @property
+    def url(self) -> str:
+        """What clients are told to use.
+
+        Without `server_url` it is made from `listen`; the system's choice of port 0 is filled in
+        by ``server.wiring`` once the socket is bound.
+        """
+        if self.server_url:
+            return self.server_url
+        listen = Listen.parse(self.listen)
+        host = "127.0.0.1" if listen.host in {"0.0.0.0", "::", ""} else listen.host  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{listen.port}"
+
+    @property
+    def url_host(self) -> str:
+        """Host part of `url`, without brackets."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def relay_shares_main_port(self) -> bool:
+        """With TLS on the main port (or on a proxy before it) the relay needs no port of its own."""
+        return urlsplit(self.url).scheme == "https"
+
+
+def is_address(host: str) -> bool:
+    """Say whether the host is an IP address rather than a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
