@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mergescale.kernel.ids import NodeId, UserId
+from mergescale.kernel.ids import LoginId, NodeId, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,14 @@ class Change:
         users: added, replaced or dropped.
         access: the policy was replaced: anybody's filter and peers may differ.
         tailnet: settings, DNS or relays were replaced.
+        logins: pending logins that came, were decided or went; no client's map depends on them.
     """
 
     nodes: frozenset[NodeId] = frozenset()
     users: frozenset[UserId] = frozenset()
     access: bool = False
     tailnet: bool = False
+    logins: frozenset[LoginId] = frozenset()
 
     def __or__(self, other: Change) -> Change:
         return Change(
@@ -34,21 +36,24 @@ class Change:
             users=self.users | other.users,
             access=self.access or other.access,
             tailnet=self.tailnet or other.tailnet,
+            logins=self.logins | other.logins,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.users or self.access or self.tailnet)
+        return bool(self.nodes or self.users or self.access or self.tailnet or self.logins)
 
     @property
     def kind(self) -> str:
-        """One of ``policy tailnet users nodes none``, the widest that applies; for metrics."""
+        """One of ``policy tailnet users nodes logins none``, the widest that applies; for metrics."""
         if self.access:
             return "policy"
         if self.tailnet:
             return "tailnet"
         if self.users:
             return "users"
-        return "nodes" if self.nodes else "none"
+        if self.nodes:
+            return "nodes"
+        return "logins" if self.logins else "none"
 
 
 NOTHING = Change()

@@ -168,6 +168,7 @@ class _Draft:
         self._fields: dict[str, Any] = {}
         self._nodes: set[NodeId] = set()
         self._users: set[UserId] = set()
+        self._logins: set[LoginId] = set()
         self._access = False
 
     def _dict(self, name: str) -> dict[Any, Any]:
@@ -194,6 +195,7 @@ class _Draft:
                 self._dict("api_keys")[record.id] = record
             case PendingLogin():
                 self._dict("logins")[record.id] = record
+                self._logins.add(record.id)
             case Presence():
                 held = self._peek("presence").get(record.node, frozenset())
                 self._dict("presence")[record.node] = held | {record.replica}
@@ -221,6 +223,7 @@ class _Draft:
                 self._dict("api_keys").pop(api_key, None)
             case PendingLogin(id=login):
                 self._dict("logins").pop(login, None)
+                self._logins.add(login)
             case Presence(node=node, replica=replica):
                 self._leave(node, replica)
             case Deployment():
@@ -285,5 +288,6 @@ class _Draft:
             users=frozenset(self._users),
             access=self._access,
             tailnet=self._access,
+            logins=frozenset(self._logins),
         )
         return replace(self._base, **self._fields), change
