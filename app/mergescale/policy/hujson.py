@@ -188,9 +188,8 @@ class _Reader:
             help = "strings stand in double quotes"  # noqa: A001
         elif text in _OTHER_SPELLINGS:
             help = f"write {_OTHER_SPELLINGS[text]}"  # noqa: A001
-        return _Fault(
-            token.start, token.end, f"expected {wanted}, found {quoted(text.strip('"'))}", help
-        )
+        found = quoted(text.strip('"'))
+        return _Fault(token.start, token.end, f"expected {wanted}, found {found}", help)
 
     def _value(self, wanted: str) -> Value:
         token = self._token
