@@ -63,5 +63,5 @@ def read_early_payload(data: bytes) -> tuple[ChallengeKey | None, int] | None:
     try:
         early = msgspec.json.decode(data[_HEADER.size : end], type=EarlyNoise)
         return ChallengeKey.parse(early.nodeKeyChallenge), end
-    except (msgspec.DecodeError, Invalid, UnicodeDecodeError):
+    except (Invalid, ValueError, RecursionError):
         raise RemoteProtocolError("an early payload is malformed") from None
