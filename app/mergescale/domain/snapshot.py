@@ -23,7 +23,7 @@ from mergescale.domain.prefixes import Prefix
 from mergescale.domain.record import Counters, Drop, Presence, Put, Record, Write
 from mergescale.domain.slots import Slots
 from mergescale.domain.tailnet import Dns, Relays, Settings
-from mergescale.domain.user import User
+from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import (
     ApiKeyId,
     AuthKeyId,
@@ -215,7 +215,7 @@ class _Draft:
             case User(id=user):
                 gone = self._dict("users").pop(user, None)
                 if gone is not None:
-                    self._dict("by_login").pop(gone.login.casefold(), None)
+                    self._forget("by_login", gone.login.casefold(), user)
                 self._users.add(user)
             case AuthKey(id=auth_key):
                 self._dict("auth_keys").pop(auth_key, None)
@@ -235,12 +235,11 @@ class _Draft:
     def _put_user(self, user: User) -> None:
         before = self._peek("users").get(user.id)
         if before is not None:
-            self._dict("by_login").pop(before.login.casefold(), None)
+            self._forget("by_login", before.login.casefold(), user.id)
         self._dict("users")[user.id] = user
         self._dict("by_login")[user.login.casefold()] = user.id
         self._users.add(user.id)
-        if before is not None and (before.suspended, before.login) != (user.suspended, user.login):
-            # Selectors match by login and skip the suspended, so its nodes resolve anew.
+        if before is not None and _selected_by(before) != _selected_by(user):
             self._nodes.update(n.id for n in self._peek("nodes").values() if n.user == user.id)
 
     def _leave(self, node: NodeId, replica: ReplicaId) -> None:
@@ -265,16 +264,20 @@ class _Draft:
     def _unindex(self, node: Node | None) -> None:
         if node is None:
             return
-        self._dict("by_node_key").pop(node.node_key, None)
+        self._forget("by_node_key", node.node_key, node.id)
         machine = self._peek("by_machine").get(node.machine_key, frozenset()) - {node.id}
         if machine:
             self._dict("by_machine")[node.machine_key] = machine
         else:
             self._dict("by_machine").pop(node.machine_key, None)
-        self._dict("names").pop(node.name, None)
-        addresses = self._dict("addresses")
-        addresses.pop(node.ipv4, None)
-        addresses.pop(node.ipv6, None)
+        self._forget("names", node.name, node.id)
+        self._forget("addresses", node.ipv4, node.id)
+        self._forget("addresses", node.ipv6, node.id)
+
+    def _forget(self, index: str, key: object, holder: NodeId | UserId) -> None:
+        """Remove an index entry unless another record of the same batch took it over."""
+        if self._peek(index).get(key) == holder:
+            del self._dict(index)[key]
 
     def finish(self) -> tuple[Snapshot, Change]:
         if "nodes" in self._fields:
@@ -291,3 +294,8 @@ class _Draft:
             logins=frozenset(self._logins),
         )
         return replace(self._base, **self._fields), change
+
+
+def _selected_by(user: User) -> tuple[str, Role, bool]:
+    """Return what selectors match a person by; when it changes its nodes resolve anew."""
+    return user.login, user.role, user.suspended
