@@ -1,13 +1,9 @@
-"""tailcfg.Hostinfo: what a node says of itself, what is stored of it, what its peers may see.
+"""tailcfg.Hostinfo: what a node says of itself, typed and as it is stored (spec 3.6).
 
 A received Hostinfo becomes a typed view for the server's own use, with the whole of it as
 `canonical` JSON in ``Hostinfo.raw``: keys respelled as Go's (Rust has ``IpnVersion``), nulls
 dropped, members sorted, unknown members kept. That is what is stored; equal content gives equal
-bytes.
-
-INVARIANT(peer view): stored JSON never goes to another node. One member of a wrong type makes a Go
-client drop the whole map, and unknown members have no type we know; so peers get a new object of
-known, checked members (`peer_view`).
+bytes. What other nodes see of it is `hostviews`' business.
 """
 
 from __future__ import annotations
@@ -18,11 +14,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import Meta, field
 
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.wire.tailcfg.decode import Shape, convert, each, listed, parse_json, texted
-from mergescale.wire.tailcfg.encode import encode, make_plain, plain
 from mergescale.wire.tailcfg.names import Wire
 
 Network = IPv4Network | IPv6Network
@@ -30,16 +25,6 @@ Network = IPv4Network | IPv6Network
 OptBool = bool | None
 #: Regions above 65535 are cut to 16 bits by clients (spec 4.8).
 RegionID = Annotated[int, Meta(ge=0, le=65535)]
-
-#: LIMIT: the longest text a peer gets to see of another; RFC 1035 names have 253 characters.
-PEER_TEXT_CHARS: Final = 253
-#: LIMIT: host keys passed on; sshd has one for each of a handful of algorithms.
-PEER_HOST_KEYS: Final = 16
-#: LIMIT: the text of an RSA key of 16384 bits, the largest OpenSSH reads, is below 3 KiB.
-HOST_KEY_CHARS: Final = 4096
-
-#: Meta services: where a node's PeerAPI listens, and whether it is a DNS proxy.
-PEERAPI_SERVICES: Final = ("peerapi4", "peerapi6", "peerapi-dns-proxy")
 
 #: Where a converted tree carries the canonical JSON; set after the client's members, so that no
 #: client can forge it.
@@ -49,24 +34,13 @@ _SORTED: Final = msgspec.json.Encoder(order="sorted")
 
 
 class Service(Wire, frozen=True, kw_only=True):
-    """tailcfg.Service.
+    """tailcfg.Service as received.
 
     Attributes:
-        proto: ``tcp``, ``udp`` or one of `PEERAPI_SERVICES`.
+        proto: ``tcp``, ``udp`` or a PeerAPI service.
         port: 0 to 65535.
-        description: process name. WIRE(rust): required, so always sent.
+        description: process name.
     """
-
-    proto: str
-    port: Annotated[int, Meta(ge=0, le=65535)]
-    description: str
-
-    def __post_init__(self) -> None:
-        make_plain(self, "proto", "description")
-
-
-class _ReceivedService(Wire, frozen=True, kw_only=True):
-    """A `Service` as received: Go leaves an empty description out."""
 
     proto: str = ""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
@@ -93,9 +67,6 @@ class Location(Wire, frozen=True, kw_only=True):
     latitude: float = 0.0
     longitude: float = 0.0
     priority: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
-
-    def __post_init__(self) -> None:
-        make_plain(self, "country", "country_code", "city", "city_code")
 
 
 class TPMInfo(Wire, frozen=True, kw_only=True):
@@ -183,7 +154,7 @@ class Hostinfo(Wire, frozen=True, kw_only=True):
     routable_ips: tuple[str, ...] = ()
     request_tags: tuple[str, ...] = ()
     wol_macs: tuple[str, ...] = ()
-    services: tuple[_ReceivedService, ...] = ()
+    services: tuple[Service, ...] = ()
     net_info: NetInfo | None = None
     ssh_host_keys: tuple[str, ...] = field(name="sshHostKeys", default=())
     cloud: str = ""
@@ -209,59 +180,6 @@ class Hostinfo(Wire, frozen=True, kw_only=True):
         return 0 if self.net_info is None else self.net_info.preferred_derp
 
 
-class PeerHostinfo(Wire, frozen=True, kw_only=True):
-    """The members of tailcfg.Hostinfo that Go clients read of their peers, and no more.
-
-    `tailscale status` shows `hostname`, `os` and `ssh_host_keys`; PeerAPI, Taildrop and the DNS of
-    exit nodes need `services`; suggesting an exit node needs `location`; app connectors are found by
-    `app_connector` (ipn/ipnlocal/local.go, feature/taildrop/ext.go, net/traffic, appc/conn25.go).
-
-    All else stays with the server, being of no use to a peer and telling about the machine, its
-    network or its user: versions and hardware to pick exploits by, log ids that name the device to
-    the log server, push tokens, TPM and MAC addresses, NetInfo, open ports (services other than
-    PeerAPI's), what it asked for (tags, routes, exit node). ``ShareeNode`` is control's to set.
-
-    Attributes:
-        hostname: as the machine calls itself; may differ from Node.Name.
-        os: ``linux``, ``windows``, …
-        services: PeerAPI's only.
-        ssh_host_keys: OpenSSH public keys.
-        app_connector: the node runs one.
-        location: where it says it is.
-    """
-
-    hostname: str = ""
-    os: str = ""
-    services: tuple[Service, ...] = ()
-    ssh_host_keys: tuple[str, ...] = field(name="sshHostKeys", default=())
-    app_connector: bool = False
-    location: Location | UnsetType = UNSET
-
-
-class SelfHostinfo(PeerHostinfo, frozen=True, kw_only=True):
-    """What a node gets to see of its own Hostinfo: `PeerHostinfo` and its routes.
-
-    Go's subnet router compares RoutableIPs with PrimaryRoutes of its own node (feature/bird).
-    """
-
-    routable_ips: tuple[str, ...] = ()
-
-
-def peer_view(raw: bytes) -> bytes:
-    """Return the JSON for Node.Hostinfo of a stored Hostinfo, as its peers may see it.
-
-    Safe for Rust (no escapes, no nulls). Bytes that are no Hostinfo give ``{}``: one bad row must
-    not break the maps of everyone else (spec 9.3, pitfall 47).
-    """
-    return encode(PeerHostinfo(**_shared(_stored(raw))))
-
-
-def self_view(raw: bytes) -> bytes:
-    """Return the JSON for the self Node's Hostinfo of a stored Hostinfo."""
-    hostinfo = _stored(raw)
-    return encode(SelfHostinfo(**_shared(hostinfo), routable_ips=hostinfo.routable_ips))
-
-
 def decode_hostinfo(raw: bytes) -> Hostinfo:
     """Return the typed view of a Hostinfo; raise `RemoteProtocolError` if malformed."""
     return convert(read_hostinfo(parse_json(raw)), Hostinfo)
@@ -278,47 +196,10 @@ def read_hostinfo(value: Any) -> dict[str, Any]:
     tree.pop(_RAW, None)
     try:
         tree[_RAW] = _SORTED.encode(tree)
-    except (OverflowError, RecursionError):
-        raise RemoteProtocolError("a hostinfo has a value out of range") from None
+    except RecursionError:
+        # The parser ran a few frames higher, so what it could just nest may not be written again.
+        raise RemoteProtocolError("a hostinfo is nested too deep") from None
     return tree
-
-
-def _stored(raw: bytes) -> Hostinfo:
-    try:
-        return decode_hostinfo(raw)
-    except RemoteProtocolError:
-        return Hostinfo()
-
-
-def _shared(hostinfo: Hostinfo) -> dict[str, Any]:
-    # The last entry of a kind counts, as in Go's peerAPIPorts.
-    peerapi = {entry.proto: entry for entry in hostinfo.services if entry.proto in PEERAPI_SERVICES}
-    keys = [text for text in hostinfo.ssh_host_keys if len(text) <= HOST_KEY_CHARS]
-    return {
-        "hostname": plain(hostinfo.hostname[:PEER_TEXT_CHARS]),
-        "os": plain(hostinfo.os[:PEER_TEXT_CHARS]),
-        "services": tuple(
-            Service(
-                proto=entry.proto,
-                port=entry.port,
-                description=entry.description[:PEER_TEXT_CHARS],
-            )
-            for entry in peerapi.values()
-        ),
-        "ssh_host_keys": tuple(map(plain, keys[:PEER_HOST_KEYS])),
-        "app_connector": hostinfo.app_connector is True,
-        "location": UNSET if hostinfo.location is None else _short(hostinfo.location),
-    }
-
-
-def _short(location: Location) -> Location:
-    return msgspec.structs.replace(
-        location,
-        country=location.country[:PEER_TEXT_CHARS],
-        country_code=location.country_code[:PEER_TEXT_CHARS],
-        city=location.city[:PEER_TEXT_CHARS],
-        city_code=location.city_code[:PEER_TEXT_CHARS],
-    )
 
 
 def _prefixes(value: Any) -> list[str]:
@@ -338,7 +219,7 @@ _HOSTINFO: Final = Shape(
     Hostinfo,
     {
         "routable_ips": _prefixes,
-        "services": each(Shape(_ReceivedService)),
+        "services": each(Shape(Service)),
         "net_info": Shape(NetInfo),
         "location": Shape(Location),
         "tpm": Shape(TPMInfo),

@@ -38,7 +38,7 @@ class Node(Wire, frozen=True, kw_only=True):
         endpoints: ``ip:port``; left out when empty.
         derp: `legacy_derp` text for capability versions below 111; left out when empty.
         home_derp: left out when 0, unknown: then only direct endpoints reach it.
-        hostinfo: JSON of ``hostinfo.peer_view``; absent means none known.
+        hostinfo: JSON of ``hostviews.peer_view``; absent means none known.
         created: always sent.
         cap: the node's capability version; left out when 0.
         tags: left out when empty.
