@@ -1,0 +1,16 @@
+"""The watched repository: fetch, read, check, test, compile, apply.
+
+What must hold:
+
+* Git runs only in a short-lived child process (``worker.py``) with a scrubbed environment and
+  resource limits, on bare objects; nothing is ever checked out. ``bare.py`` is the only module
+  that touches GitPython.
+* URLs and refs come from configuration, pass our own grammar (``source.py``) and are never an
+  option, a format or a shell word.
+* A commit is attempted once. A bad one changes nothing and stays visible in the `Status` until the
+  branch moves; the last good one is in the store and outlives restarts and the remote.
+* The branch is followed forward only: rewritten history is refused and reported.
+* Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
+
+``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell.
+"""

@@ -1,0 +1,231 @@
+"""The only module that touches GitPython: a bare store and the handful of git calls we make.
+
+GitPython leaks resources in long processes and hands its environment on, so this is imported in
+the worker only. Every call is a full argument vector with our options first and ``--`` or
+``--end-of-options`` before anything that came from configuration or from the repository.
+
+Git's own names: *commit-ish* texts here are full hex object ids or `TIP`, never user input.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from git.cmd import Git
+from git.exc import GitCommandError
+
+#: Where the followed ref is kept in the store.
+TIP: Final = "refs/mergescale/tip"
+
+_HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+#: LIMIT: largest commit subject and author that are kept.
+_LONGEST_LINE = 200
+_LOG_FORMAT = "--format=%H%x00%ct%x00%an%x00%s"
+
+_HARDENED: Final[tuple[str, ...]] = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.askPass=",
+    "credential.helper=",
+    "fetch.fsckObjects=true",
+    "transfer.fsckObjects=true",
+    "fetch.recurseSubmodules=false",
+    "submodule.recurse=false",
+    "http.followRedirects=false",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=20",
+    "gc.autoDetach=false",
+    "maintenance.autoDetach=false",
+    "pack.threads=1",
+    "pack.windowMemory=64m",
+    "protocol.allow=never",
+    "protocol.version=2",
+    "safe.bareRepository=explicit",
+)
+
+
+class GitFailed(Exception):
+    """A git call that ended badly; `stderr` is for classification, never for people."""
+
+    def __init__(self, status: int | str | None, stderr: str) -> None:
+        super().__init__(f"git ended with {status}")
+        self.status = status
+        self.stderr = stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a tree: git's mode (six octal digits), type, object id, size in bytes, name."""
+
+    mode: str
+    type: str
+    oid: str
+    size_bytes: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What people are told about a commit."""
+
+    oid: str
+    committed_s: int
+    author: str
+    subject: str
+
+
+class Store:
+    """The server's own bare repository; disposable, rebuilt from the remote when in doubt."""
+
+    def __init__(self, path: Path, transport: str) -> None:
+        self._path = path
+        allowed = f"protocol.{transport}.allow=always"
+        self._options = [
+            option for setting in (*_HARDENED, allowed) for option in ("-c", setting)
+        ]
+        self._git = Git(str(path.parent))
+
+    def prepare(self) -> None:
+        """Make the repository if it is not there."""
+        if not (self._path / "HEAD").is_file():
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._run("init", "--quiet", "--bare", "--template=", "--", str(self._path))
+
+    def discard(self) -> None:
+        """Remove everything; the next `fetch` transfers and checks all of it again."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def fetch(self, url: str, ref: str) -> str:
+        """Bring `ref` of the repository at `url` in; return the commit it names."""
+        self._run(
+            "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
+            "--end-of-options", url, f"+{ref}:{TIP}",
+        )  # fmt: skip
+        return self._id(self._run("rev-parse", "--verify", "--end-of-options", f"{TIP}^{{commit}}"))
+
+    def descends(self, commit: str, ancestor: str) -> bool:
+        """Say whether `ancestor` is known and in the history of `commit`."""
+        try:
+            self._run("merge-base", "--is-ancestor", self._id(ancestor), self._id(commit))
+        except GitFailed:
+            return False
+        return True
+
+    def describe(self, commit: str) -> Commit:
+        """Return what people are told about a commit."""
+        line = self._run(
+            "log", "-1", "--no-show-signature", "--no-mailmap", "--encoding=UTF-8", _LOG_FORMAT,
+            self._id(commit), "--",
+        )  # fmt: skip
+        oid, committed, author, subject = line.decode(errors="replace").rstrip("\n").split("\0", 3)
+        return Commit(oid, int(committed), _line(author), _line(subject))
+
+    def entries(self, commit: str, folder: str) -> list[Entry] | None:
+        """Return what the folder holds at that commit; None when it is no folder there."""
+        tree = f"{self._id(commit)}:{folder}"
+        try:
+            kind = self._run("cat-file", "-t", tree)
+        except GitFailed:
+            return None
+        if kind.strip() != b"tree":
+            return None
+        listing = self._run("ls-tree", "-l", "-z", tree, "--")
+        return [_entry(line) for line in listing.split(b"\0") if line]
+
+    def blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
+        """Return the contents of the blobs; the caller knows their sizes."""
+        wanted = [self._id(oid.encode()) for oid in oids]
+        with tempfile.TemporaryFile() as questions:
+            questions.write("".join(f"{oid}\n" for oid in wanted).encode())
+            questions.seek(0)
+            answers = self._run("cat-file", "--batch", stdin=questions.fileno())
+        return _batch(answers)
+
+    def _run(self, *words: str, stdin: int | None = None) -> bytes:
+        place = [] if words[0] == "init" else [f"--git-dir={self._path}"]
+        try:
+            out = self._git.execute(
+                ["git", *place, *self._options, *words],
+                istream=stdin,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                shell=False,
+            )
+        except GitCommandError as error:
+            raise GitFailed(error.status, str(error.stderr)) from None
+        return out
+
+    @staticmethod
+    def _id(text: str | bytes) -> str:
+        """Return an object id that cannot be anything else."""
+        plain = (text if isinstance(text, str) else text.decode("ascii", "replace")).strip()
+        if not _HEX.fullmatch(plain):
+            raise GitFailed(None, "not an object id")
+        return plain
+
+
+def _entry(line: bytes) -> Entry:
+    """Read ``<mode> SP <type> SP <object> SP+ <size> TAB <name>`` (git-ls-tree -l -z)."""
+    facts, _, name = line.partition(b"\t")
+    mode, kind, oid, size = facts.decode("ascii").split()
+    return Entry(mode, kind, oid, 0 if size == "-" else int(size), name.decode(errors="replace"))
+
+
+def _batch(answers: bytes) -> dict[str, bytes]:
+    """Read ``<oid> SP <type> SP <size> LF <contents> LF``, repeated (git-cat-file --batch)."""
+    found: dict[str, bytes] = {}
+    at = 0
+    while at < len(answers):
+        end = answers.index(b"\n", at)
+        oid, kind, *size = answers[at:end].decode("ascii").split()
+        if kind != "blob":
+            raise GitFailed(None, "an object is not the blob that the tree says")
+        start = end + 1
+        at = start + int(size[0]) + 1
+        found[oid] = answers[start : at - 1]
+    return found
+
+
+def _line(text: str) -> str:
+    """Return one printable line for people; the committer chose the text."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown[:_LONGEST_LINE]
+
+
+def child_environment(scratch: Path, transport: str, url: str) -> Mapping[str, str]:
+    """Return the variables that git, and what git starts, may see besides PATH.
+
+    Args:
+        scratch: an empty folder; becomes HOME and holds git's only configuration file.
+        transport: the one protocol that is let through.
+        url: a local repository may belong to another account; configuration names it, so it is
+            trusted to be read (git-config safe.directory).
+    """
+    config = scratch / "gitconfig"
+    lines = ["[safe]"]
+    if transport == "file":
+        quoted = url.replace("\\", "\\\\").replace('"', '\\"')
+        lines += [f'\tdirectory = "{quoted}"', f'\tdirectory = "{quoted}/.git"']
+    config.write_text("\n".join(lines) + "\n")
+    return {
+        "HOME": str(scratch),
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(config),
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": transport,
+        "GIT_PROTOCOL_FROM_USER": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_SSH_COMMAND": "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes"
+        " -oForwardAgent=no -oClearAllForwardings=yes -oPermitLocalCommand=no -oConnectTimeout=10",
+        "GIT_SSH_VARIANT": "ssh",
+    }

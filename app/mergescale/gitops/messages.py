@@ -1,0 +1,80 @@
+"""What server and worker say to each other: one JSON line each way."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the repository.
+
+    Attributes:
+        url, transport, ref, folder: see `Source`.
+        store: path of the server's own bare repository.
+        known: commit that was looked at last; when the ref is still there nothing is read.
+        applied: commit in force; the new one must descend from it. Empty for none.
+        timeout_s: the worker kills itself and its children after this, should the server be gone.
+    """
+
+    url: str
+    transport: str
+    ref: str
+    folder: str
+    store: str
+    known: str
+    applied: str
+    timeout_s: float
+
+
+class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
+    """The ref is where it was."""
+
+    commit: str
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A file that was not read, and where it goes wrong (1-based, in characters)."""
+
+    path: str
+    code: str
+    message: str
+    help: str = ""
+    line: int = 1
+    column: int = 1
+
+
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """The ref is at another commit.
+
+    Attributes:
+        commit: full hex object id.
+        committed_s: committer date, seconds since 1970.
+        descends: the commit in force is an ancestor of it, or nothing is in force.
+        files: name in the watched folder -> text; empty when it does not descend.
+        faults: files that could not be read as text.
+    """
+
+    commit: str
+    subject: str
+    author: str
+    committed_s: int
+    descends: bool
+    files: dict[str, str]
+    faults: list[Fault]
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """Git could not do it.
+
+    Attributes:
+        retry: the same request may succeed later.
+        reason: CamelCase word for conditions.
+    """
+
+    retry: bool
+    reason: str
+    message: str
+    help: str = ""
+
+
+Reply = Unchanged | Found | Failed

@@ -1,0 +1,186 @@
+"""What is known of the watched repository, as one immutable value.
+
+Condition names and reasons are part of the public API: alerts are written against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from mergescale.policy.diagnostics import Diagnostic, Severity, render
+
+
+class ConditionName(StrEnum):
+    """What is said of a sync, in the order in which a good one comes true.
+
+    `STALLED` is the other way round: true is bad, and it stays until a person acts.
+    """
+
+    FETCHED = "Fetched"
+    VALID = "Valid"
+    TESTED = "Tested"
+    APPLIED = "Applied"
+    STALLED = "Stalled"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One statement.
+
+    Attributes:
+        state: None while it is not known, e.g. before the first fetch.
+        reason: one CamelCase word.
+        message: one sentence for people, or empty.
+        since: when `state` became what it is.
+    """
+
+    state: bool | None
+    reason: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """A commit as people recognise it."""
+
+    commit: str
+    subject: str
+    author: str
+    committed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A diagnostic with the text that shows it.
+
+    Attributes:
+        rendered: the lines that a terminal shows, source line underlined.
+    """
+
+    diagnostic: Diagnostic
+    rendered: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where following the repository stands.
+
+    Attributes:
+        repository, branch, folder: what is followed.
+        current: the commit in force.
+        applied: when it came into force.
+        target: the newest commit seen; differs from `current` while it is bad or under way.
+        problems: what is wrong with `target`; warnings of a good commit are here too.
+        last_success: when the repository was last reached and its newest commit in force.
+        last_attempt: when it was last looked at.
+        attempts: looks that failed one after another.
+    """
+
+    repository: str
+    branch: str
+    folder: str
+    conditions: Mapping[ConditionName, Condition]
+    current: CommitInfo | None = None
+    applied: datetime | None = None
+    target: CommitInfo | None = None
+    problems: tuple[Problem, ...] = ()
+    last_success: datetime | None = None
+    last_attempt: datetime | None = None
+    attempts: int = 0
+    next_retry_s: float | None = field(default=None)
+
+    def holds(self, name: ConditionName) -> bool:
+        """Say whether the condition is known to be true."""
+        return self.conditions[name].state is True
+
+    def told(
+        self, now: datetime, name: ConditionName, state: bool | None, reason: str, message: str = ""
+    ) -> Status:
+        """Return the status with one condition replaced; `since` moves with `state` only."""
+        before = self.conditions.get(name)
+        since = before.since if before is not None and before.state is state else now
+        fresh = Condition(state, reason, message, since)
+        return replace(self, conditions={**self.conditions, name: fresh})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the API spells it: camelCase, RFC 3339 times, null for what is not known."""
+        return {
+            "repository": self.repository,
+            "branch": self.branch,
+            "folder": self.folder,
+            "current": _commit(self.current),
+            "applied": _time(self.applied),
+            "target": _commit(self.target),
+            "conditions": [
+                {
+                    "name": str(name),
+                    "state": one.state,
+                    "reason": one.reason,
+                    "message": one.message,
+                    "since": _time(one.since),
+                }
+                for name, one in self.conditions.items()
+            ],
+            "problems": [_problem(one) for one in self.problems],
+            "lastSuccess": _time(self.last_success),
+            "lastAttempt": _time(self.last_attempt),
+            "attempts": self.attempts,
+            "nextRetrySeconds": self.next_retry_s,
+        }
+
+
+def fresh(repository: str, branch: str, folder: str, now: datetime) -> Status:
+    """Return the status before anything was looked at."""
+    unknown = Condition(None, "NotYet", "", now)
+    return Status(repository, branch, folder, dict.fromkeys(ConditionName, unknown))
+
+
+def problems(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Render diagnostics against the files that their spans name."""
+    return tuple(Problem(one, render(one, texts.get(one.span.file, ""))) for one in diagnostics)
+
+
+def counted(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return one line for people: how many errors, and where the first one is."""
+    errors = [one for one in diagnostics if one.severity is Severity.ERROR]
+    if not errors:
+        return ""
+    span = errors[0].span
+    first = f"{span.file}:{span.start_line}:{span.start_column}: {errors[0].message}"
+    return first if len(errors) == 1 else f"{first} (and {len(errors) - 1} more)"
+
+
+def _commit(commit: CommitInfo | None) -> dict[str, Any] | None:
+    if commit is None:
+        return None
+    return {
+        "commit": commit.commit,
+        "subject": commit.subject,
+        "author": commit.author,
+        "committed": _time(commit.committed),
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    one = problem.diagnostic
+    return {
+        "severity": str(one.severity),
+        "code": one.code,
+        "message": one.message,
+        "help": one.help,
+        "file": one.span.file,
+        "line": one.span.start_line,
+        "column": one.span.start_column,
+        "endLine": one.span.end_line,
+        "endColumn": one.span.end_column,
+        "rendered": problem.rendered,
+    }
+
+
+def _time(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,255 @@
+"""The child process: one request on stdin, one reply on stdout, then gone.
+
+Started by ``child.py`` in its own session with a scrubbed environment. It limits itself before it
+reads the request, so git and whatever git starts inherit the limits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+# Says nothing and starts no process at import; git is looked for at the first call.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment  # noqa: E402
+from mergescale.gitops.messages import (  # noqa: E402
+    Failed,
+    Fault,
+    Found,
+    Reply,
+    Request,
+    Unchanged,
+)
+
+#: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
+_RLIMITS: Final = (
+    (resource.RLIMIT_AS, 2 << 30),
+    (resource.RLIMIT_FSIZE, 512 << 20),
+    (resource.RLIMIT_CPU, 120),
+    (resource.RLIMIT_NOFILE, 256),
+    (resource.RLIMIT_CORE, 0),
+)
+#: LIMIT: one file, all files, number of files; a policy is text that people review.
+MAX_FILE_BYTES: Final = 1 << 20
+MAX_TOTAL_BYTES: Final = 8 << 20
+MAX_FILES: Final = 256
+
+_SUFFIX = ".hujson"
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_REGULAR = {"100644", "100755"}
+#: Modes that git has besides files (git-ls-tree): code and message.
+_KINDS = {
+    "120000": ("repository.symlink", "symbolic links are not followed"),
+    "160000": ("repository.submodule", "submodules are not followed"),
+}
+
+_MISSING = Failed(
+    retry=True,
+    reason="RemoteMissing",
+    message="there is no repository at the configured address",
+    help="the policy in force stays; check the address if this lasts",
+)
+_BAD_OBJECTS = Failed(
+    retry=False,
+    reason="BadObjects",
+    message="git did not accept the repository's objects",
+    help="run `git fsck --strict` on the repository",
+)
+_DOUBTFUL = re.compile(r"fsck error|object [0-9a-f]{40,}: |corrupt")
+#: What git says (LC_ALL=C) -> what we say. The first that matches wins.
+_SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
+    (
+        r"couldn't find remote ref",
+        Failed(
+            retry=False,
+            reason="RefMissing",
+            message="the branch does not exist in the repository",
+            help="push the branch, or name another in the configuration",
+        ),
+    ),
+    (
+        r"Host key verification failed",
+        Failed(
+            retry=False,
+            reason="HostKey",
+            message="the ssh host key is not known",
+            help="add the host to known_hosts of the server's account",
+        ),
+    ),
+    (
+        r"Permission denied \(|Authentication failed|could not read (Username|Password)"
+        r"|returned error: 40[13]|dubious ownership",
+        Failed(
+            retry=False,
+            reason="Denied",
+            message="the repository refused access",
+            help="give the server's account a deploy key that may read it",
+        ),
+    ),
+    (r"does not appear to be a git repository|[Rr]epository .{0,99}not found", _MISSING),
+    (
+        r"File size limit|signal 25|[Oo]ut of memory|pack exceeds|mmap failed",
+        Failed(
+            retry=False,
+            reason="TooLarge",
+            message="the repository's history is larger than the limits",
+            help="keep the policy in a repository of its own",
+        ),
+    ),
+    (
+        r"Could not resolve|Connection (refused|timed out|reset|closed)|unable to access|timed out"
+        r"|hung up unexpectedly|early EOF|Network is unreachable|No route to host"
+        r"|unexpected disconnect|RPC failed|returned error: [45]",
+        Failed(
+            retry=True,
+            reason="Unreachable",
+            message="the repository could not be reached",
+            help="the policy in force stays; it is tried again",
+        ),
+    ),
+)
+
+
+def answer(request: Request) -> Reply:
+    """Fetch and read; a store in doubt is thrown away and made anew, once."""
+    if request.transport == "file" and not Path(request.url).is_dir():
+        return _MISSING
+    store = Store(Path(request.store), request.transport)
+    try:
+        return _look(request, store)
+    except GitFailed as first:
+        if (known := _classified(first)) is not None:
+            return known
+    # SPEC(git-config fetch.fsckObjects): a fetch that fails its checks may leave bad objects
+    # behind, and the next fetch would not check them again.
+    store.discard()
+    try:
+        return _look(request, store)
+    except GitFailed as second:
+        store.discard()
+        return _classified(second) or _BAD_OBJECTS
+
+
+def _look(request: Request, store: Store) -> Reply:
+    store.prepare()
+    commit = store.fetch(request.url, request.ref)
+    if commit == request.known:
+        return Unchanged(commit)
+    about = store.describe(commit)
+    descends = not request.applied or store.descends(commit, request.applied)
+    files, faults = _read(store, commit, request.folder) if descends else ({}, [])
+    return Found(
+        commit=commit,
+        subject=about.subject,
+        author=about.author,
+        committed_s=about.committed_s,
+        descends=descends,
+        files=files,
+        faults=faults,
+    )
+
+
+def _read(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[Fault]]:
+    """Return the texts of the watched folder and what is wrong with the rest."""
+    entries = store.entries(commit, folder)
+    if entries is None:
+        return {}, [Fault(folder, "repository.folder", "the watched folder is not in this commit")]
+    wanted = [entry for entry in entries if entry.name.lower().endswith(_SUFFIX)]
+    faults = list(_refused(wanted))
+    if faults:
+        return {}, faults
+    contents = store.blobs(entry.oid for entry in wanted)
+    files: dict[str, str] = {}
+    for entry in wanted:
+        try:
+            files[entry.name] = contents[entry.oid].decode("utf-8")
+        except UnicodeDecodeError as error:
+            faults.append(_undecodable(entry.name, contents[entry.oid], error.start))
+    return files, faults
+
+
+def _refused(wanted: Sequence[Entry]) -> Iterator[Fault]:
+    """Yield what is not a plain small file with a plain name; nothing of it is read."""
+    if len(wanted) > MAX_FILES or sum(entry.size_bytes for entry in wanted) > MAX_TOTAL_BYTES:
+        message = f"the folder holds more than {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes"
+        yield Fault("", "repository.too-large", message)
+        return
+    for entry in wanted:
+        name = _printable(entry.name)
+        if not _NAME.fullmatch(entry.name):
+            message = "the file's name holds odd characters"
+            help_ = "use letters, digits, dots, dashes and underscores"
+            yield Fault(name, "repository.name", message, help_)
+        elif entry.mode not in _REGULAR:
+            code, message = _KINDS.get(entry.mode, ("repository.kind", "this is not a file"))
+            yield Fault(name, code, message, "put the file itself here")
+        elif entry.size_bytes > MAX_FILE_BYTES:
+            message = f"the file has {entry.size_bytes} bytes, the limit is {MAX_FILE_BYTES}"
+            yield Fault(name, "repository.too-large", message)
+
+
+def _printable(name: str) -> str:
+    """Return a name that is safe in a terminal and not too long to read."""
+    shown = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name[:80])
+    return "".join(shown)
+
+
+def _undecodable(name: str, content: bytes, at: int) -> Fault:
+    """Say where a file stops being UTF-8."""
+    before = content[:at].decode("utf-8")
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    message = "the file is not UTF-8 from here on"
+    return Fault(name, "repository.encoding", message, "save it as UTF-8", line, column)
+
+
+def _classified(failure: GitFailed) -> Failed | None:
+    """Return our words for a failure that throwing the store away would not mend."""
+    if _DOUBTFUL.search(failure.stderr):
+        return None
+    for pattern, failed in _SAYINGS:
+        if re.search(pattern, failure.stderr):
+            return failed
+    return None
+
+
+def _limit() -> None:
+    for what, most in _RLIMITS:
+        _, hard = resource.getrlimit(what)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
+
+
+def _guard(timeout_s: float) -> None:
+    """Kill the whole session when time is up: the server may be gone by then."""
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+
+
+def main() -> None:
+    """Answer one request; an empty line or end of input means that nobody needs us."""
+    _limit()
+    line = sys.stdin.buffer.readline()
+    if not line.strip():
+        return
+    request = msgspec.json.decode(line, type=Request)
+    _guard(request.timeout_s)
+    home = Path(request.store).with_suffix(".home")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(child_environment(home, request.transport, request.url))
+    reply = answer(request)
+    sys.stdout.buffer.write(msgspec.json.encode(reply))
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
