@@ -1,0 +1,127 @@
+"""From the text of a handshake to a channel: the door of ``/ts2021``.
+
+Three answers to an initiation:
+
+* not an initiation, or not for this server's key: HTTP 400 with a text;
+* from a client that is too old: 101 and, in place of the Noise response, an error frame that names
+  the oldest version served. The client shows it to its user, where a closed connection would be
+  shown as a network problem;
+* anything else: a `Channel`. Any machine key is let in; handlers authorise (spec 2.9).
+
+No early payload is sent on either path: see ``control.channel``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from mergescale.control.channel import Channel, Registry, Service
+from mergescale.kernel.clock import Entropy
+from mergescale.kernel.errors import RemoteProtocolError
+from mergescale.kernel.keys import KEY_BYTES, PrivateKey
+from mergescale.wire.httphead import Rejection, RequestHead, switching_protocols
+from mergescale.wire.noise import Accepted, error_frame, respond
+from mergescale.wire.tailcfg import capver
+
+PATH = "/ts2021"
+PROTOCOL = "tailscale-control-protocol"
+HEADER = b"x-tailscale-handshake"
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A client that is too old.
+
+    Attributes:
+        frame: the error frame to send in place of the Noise response.
+    """
+
+    frame: bytes
+
+
+class Door:
+    """Answers handshakes with the server's key and counts the ones not proved yet.
+
+    The static key must survive restarts: a running client keeps the key it once read from
+    ``/key`` and fails until it is restarted (spec 1.2).
+    """
+
+    def __init__(self, static: PrivateKey, entropy: Entropy, service: Service) -> None:
+        self._static = static
+        self._entropy = entropy
+        self._service = service
+        self._pending = 0
+
+    @property
+    def pending(self) -> int:
+        """How many channels wait for the first record of their peer."""
+        return self._pending
+
+    def answer(self, initiation: bytes | None) -> Accepted | Outdated | Rejection:
+        """Answer an initiation in standard base64, 136 characters; None when it is missing."""
+        if not initiation:
+            return Rejection(400, "the tailscale handshake is missing")
+        if self._pending >= self._service.limits.pending_handshakes:
+            return Rejection(503, "too many handshakes at once, try again")
+        try:
+            message = base64.b64decode(initiation, validate=True)
+        except (binascii.Error, ValueError):
+            return Rejection(400, "the tailscale handshake is not base64")
+        try:
+            ephemeral = PrivateKey(self._entropy.bytes(KEY_BYTES))
+            accepted = respond(message, static=self._static, ephemeral=ephemeral)
+        except RemoteProtocolError as error:
+            return Rejection(400, error.message)
+        if not capver.is_supported(accepted.version):
+            return Outdated(error_frame(capver.refuse_text(accepted.version)))
+        return accepted
+
+    def channel(self, accepted: Accepted, registry: Registry, *, greeting: bytes = b"") -> Channel:
+        """Return the channel of an accepted peer, which counts as pending until it is settled."""
+        self._pending += 1
+        return Channel(
+            accepted, self._service, registry, greeting=greeting, settled=self._one_settled
+        )
+
+    def _one_settled(self) -> None:
+        self._pending -= 1
+
+
+class Ts2021:
+    """Takes ``POST /ts2021`` over from the edge; see ``server.edge.Takeover``."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def __call__(self, request: RequestHead, registry: Registry) -> asyncio.Protocol | Rejection:
+        """Answer the handshake in the request's header."""
+        switching = switching_protocols(PROTOCOL)
+        match self._door.answer(request.header(HEADER)):
+            case Accepted() as accepted:
+                return self._door.channel(accepted, registry, greeting=switching)
+            case Outdated(frame):
+                return Farewell(switching + frame)
+            case Rejection() as rejection:
+                return rejection
+
+
+class Farewell(asyncio.Protocol):
+    """Says one thing and closes."""
+
+    def __init__(self, words: bytes) -> None:
+        self._words = words
+
+    def connection_made(self, transport: Any) -> None:
+        """Say it."""
+        transport.write(self._words)
+        transport.close()
+
+    def shutdown(self) -> None:
+        """Do nothing: the transport is closing."""
+
+    def abort(self) -> None:
+        """Do nothing: the transport is closing."""

@@ -1,0 +1,10 @@
+"""The composition root: the only place that knows every part and puts them together.
+
+* ``edge``: listeners, HTTP/1.1, and the sockets that leave HTTP for ``control`` or ``relay``.
+* ``listeners``: which addresses to listen on, and how a listening socket is made.
+
+What must hold: one lifecycle. The application's lifespan runs once however many listeners there
+are; stopping is orderly (clients are told, handlers end, then the lifespan) and has a deadline.
+
+What it does not do: anything of its own. Behaviour lives below; this package wires it.
+"""
