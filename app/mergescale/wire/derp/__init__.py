@@ -11,15 +11,22 @@ How a shell with sockets uses it, once per chunk of bytes::
 
     for event in session.receive(data):
         match event:
-            case ClientInfoReceived(key=key):   # ask whether `key` may connect, then
-                session.admit(nonce)            # or refuse(), and drop the connection
-                connection = relay.register(key)
+            case ClientInfoReceived(key=key):       # may `key` connect? then, in one go,
+                ahead = session.admit(nonce)        # (or session.refuse(), and disconnect)
+                transport.write(session.take())
+                connection = relay.register(key)    # and handle the events in `ahead`
             case PacketsReceived(payloads=payloads):
                 relay.forward(connection, payloads, now)
-            ...
-    transport.write(session.take())
+            case PingReceived(data=data):
+                relay.ping(connection, data)
+            case PreferenceReceived():
+                relay.touch(connection)
     for connection, data in relay.drain():
-        transports[connection].write(data)      # and relay.pause(connection) when it is full
+        transports[connection].write(data)
+
+and besides: ``relay.pause`` and ``relay.resume`` when a transport's buffer fills and empties,
+``relay.keep_alive`` by timer, ``relay.unregister`` when a transport closed, each but ``pause``
+followed by ``drain``.
 
 What must hold: a slow reader costs others nothing and a bounded amount of memory; nobody sends
 under a key that it did not prove; packets are opaque. ServerInfo is the first frame after

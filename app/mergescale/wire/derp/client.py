@@ -93,7 +93,7 @@ class ClientSession:
         self._server = NodeKey.zero()
         self._reader = FrameReader(_LIMITS)
         self._state = State.SERVER_KEY
-        self._output = b""
+        self._output: list[bytes] = []
 
     @property
     def state(self) -> State:
@@ -102,23 +102,24 @@ class ClientSession:
 
     def take(self) -> bytes:
         """Return the bytes to send now, and forget them."""
-        output, self._output = self._output, b""
+        output = b"".join(self._output)
+        self._output.clear()
         return output
 
     def send(self, destination: NodeKey, packet: bytes) -> None:
         """Queue a packet of at most 64 KiB."""
         self._require_open()
-        self._output += frames.send_packet(destination, packet)
+        self._output.append(frames.send_packet(destination, packet))
 
     def ping(self, data: bytes) -> None:
         """Queue a ping with 8 bytes."""
         self._require_open()
-        self._output += frames.ping(data)
+        self._output.append(frames.ping(data))
 
     def prefer(self, *, home: bool) -> None:
         """Queue a note whether this region is our home."""
         self._require_open()
-        self._output += frames.note_preferred(home=home)
+        self._output.append(frames.note_preferred(home=home))
 
     def receive(self, data: bytes) -> list[ClientEvent]:
         """Take bytes as they arrived and return what they mean.
@@ -146,7 +147,7 @@ class ClientSession:
             case State.SERVER_INFO, FrameType.SERVER_INFO:
                 return self._connected(payload)
             case State.OPEN, FrameType.PING:
-                self._output += frames.pong(payload[: frames.PING_BYTES])
+                self._output.append(frames.pong(payload[: frames.PING_BYTES]))
                 return None
             case State.OPEN, _ if event := _EVENTS.get(kind):
                 return event(payload)
@@ -161,7 +162,7 @@ class ClientSession:
         box = seal_client_info(
             self._info, private=self._private, server=self._server, nonce=self._nonce
         )
-        self._output += frames.encode(FrameType.CLIENT_INFO, box)
+        self._output.append(frames.encode(FrameType.CLIENT_INFO, box))
         self._state = State.SERVER_INFO
 
     def _connected(self, payload: bytes) -> ClientEvent:
