@@ -1,0 +1,20 @@
+"""The only SQL: what survives a restart, and how replicas learn what another one wrote.
+
+* ``database.py`` opens SQLite or PostgreSQL from a URL and turns driver errors into ours.
+* ``schema.py`` brings a database to the newest schema (Alembic, ``migrations/``).
+* ``tables.py`` are the tables, ``mapping.py`` turns records into rows and back.
+* ``batch.py`` folds the writes of a batch; ``journal.py`` is `state.ports.Journal` on top of it.
+* ``server_secrets.py`` keeps the server's own keys.
+
+What must hold:
+
+* One batch is one transaction, and it begins with compare-and-set of the tailnet's revision:
+  whoever was second writes nothing.
+* What was acknowledged survives kill -9 and loss of power.
+* The tailnet is part of every primary key, so no statement can touch two of them.
+* Nothing depends on one database: no upsert, no RETURNING, no dialect's own types.
+* No error that leaves this package holds SQL, a parameter or a value of a row.
+
+It does not decide anything: records come in as decided, rows go out as stored. No reader of a
+map comes here; reads are for the start, for catching up and for history.
+"""

@@ -1,0 +1,440 @@
+"""`state.ports.Journal` on a database.
+
+A commit is one transaction: compare-and-set of the tailnet's revision, the rows that the batch
+leaves behind, one journal row. Catching up reads from the journal which records were touched, and
+then those records as they are now: it needs no history of values and ends at the newest revision
+however many lie between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, TypeVar, cast
+
+from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mergescale.domain.node import Node
+from mergescale.domain.record import Counters, Drop, Put, Record, RecordKey, Write
+from mergescale.domain.user import User
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import MergescaleError
+from mergescale.kernel.ids import NodeId, ReplicaId, Revision, TailnetName
+from mergescale.state.ports import Batch, RevisionMoved, StoreUnavailable
+from mergescale.store.batch import Folded, Touched, read_touched
+from mergescale.store.database import Database, StoreConflict
+from mergescale.store.mapping import (
+    TABLES,
+    Declare,
+    Kind,
+    Values,
+    deployment_from_row,
+    from_row,
+    revision_of,
+    to_row,
+    tombstone,
+)
+from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
+
+T = TypeVar("T")
+
+#: LIMIT: batches a replica may fall behind before it must load everything again. At the busiest
+#: (some dozens of batches a second) that is minutes; in an ordinary tailnet it is weeks.
+JOURNAL_LIMIT: Final = 10_000
+#: LIMIT: deployments kept with their texts; enough to see and return to what was in force.
+HISTORY_LIMIT: Final = 200
+#: Trimming is a statement more, so only every so many revisions.
+_TRIM_EVERY: Final = 64
+#: LIMIT: keys per IN list; SQLite takes 32,766 parameters, PostgreSQL 65,535.
+_KEYS_PER_READ: Final = 500
+
+_TAILNET = select(TAILNETS).where(TAILNETS.c.name == bindparam("tailnet"))
+_IN_FORCE = select(DEPLOYMENTS).where(
+    DEPLOYMENTS.c.tailnet == bindparam("tailnet"), DEPLOYMENTS.c.revision == bindparam("revision")
+)
+_AFTER = (
+    select(JOURNAL.c.revision, JOURNAL.c.touched)
+    .where(JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision > bindparam("revision"))
+    .order_by(JOURNAL.c.revision)
+)
+_ALL: Final = {
+    kind: select(table).where(table.c.tailnet == bindparam("tailnet"))
+    for kind, table in TABLES.items()
+}
+_SOME: Final = {
+    kind: select(table).where(
+        table.c.tailnet == bindparam("tailnet"),
+        table.c["node_id" if kind is Kind.PRESENCE else "id"].in_(
+            bindparam("keys", expanding=True)
+        ),
+    )
+    for kind, table in TABLES.items()
+}
+_TRIM_JOURNAL = delete(JOURNAL).where(
+    JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision <= bindparam("last")
+)
+
+
+class JournalTrimmed(StoreUnavailable):
+    """Raised when a replica is too far behind, or ahead, to catch up; it must load anew."""
+
+    code = "journal.trimmed"
+
+
+#: Told of each stored thing that could not be read: the tailnet and why.
+OnUnreadable = Callable[[TailnetName, Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One deployment of the past.
+
+    Attributes:
+        commit: full hex object id.
+        in_force: whether it is the one in force now.
+    """
+
+    revision: Revision
+    commit: str
+    subject: str
+    author: str
+    committed: datetime
+    applied: datetime
+    in_force: bool
+
+
+class SqlJournal:
+    """The durable truth of all tailnets.
+
+    Attributes of the constructor:
+        database: open and migrated.
+        declare: reads a declaration from the stored texts of a deployment. It runs in a thread
+            and may raise anything: then the tailnet has no deployment, so nobody reaches anybody.
+        clock: dates the creation of a tailnet.
+        on_unreadable: told of a deployment that `declare` refused and of each row that is no
+            record any more. Such a row is left out, so that it costs nobody else the network.
+    """
+
+    def __init__(
+        self, database: Database, declare: Declare, clock: Clock, on_unreadable: OnUnreadable
+    ) -> None:
+        self._database = database
+        self._declare = declare
+        self._clock = clock
+        self._on_unreadable = on_unreadable
+
+    async def load(self, tailnet: TailnetName) -> Batch:
+        """Return everything stored of a tailnet as writes on an empty snapshot.
+
+        A tailnet seen for the first time is created and has revision 0.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        stored = await self._read_all(tailnet)
+        if stored is None:
+            await self._create(tailnet)
+            stored = await self._read_all(tailnet)
+        if stored is None:
+            raise StoreUnavailable("the database did not keep a tailnet it was given")
+        head, rows, deployment = stored
+        records = [from_row(Kind.COUNTERS, head), *self._whole(tailnet, rows)]
+        writes: list[Write] = [Put(record) for record in records]
+        if deployment is not None:
+            writes.extend(await self._deployed(tailnet, deployment))
+        elif head.in_force is not None:
+            self._on_unreadable(tailnet, ValueError("the deployment in force is not stored"))
+        return Batch(revision_of(head), writes)
+
+    async def commit(
+        self, tailnet: TailnetName, base: Revision, writes: Sequence[Write], now: datetime
+    ) -> Revision:
+        """Write all of it and one journal row in one transaction; return the new revision.
+
+        A cancellation waits until the transaction is over and strikes at the caller's next wait.
+        The engine swaps and publishes without one, so it never stops between a durable batch and
+        its snapshot.
+
+        Raises:
+            RevisionMoved: the tailnet is no longer at `base`; nothing was written.
+            StoreUnavailable: nothing was written.
+        """
+        return await _to_the_end(self._commit(tailnet, base, Folded.of(writes), now))
+
+    async def since(self, tailnet: TailnetName, revision: Revision) -> Batch:
+        """Return what takes a snapshot at `revision` to the newest one.
+
+        Dropped records come first and say only their class and key.
+
+        Raises:
+            JournalTrimmed: the journal does not reach back to `revision`, or the database is
+                older than that (it was restored from a backup).
+            StoreUnavailable: the database could not be read.
+        """
+        async with self._database.reading() as connection:
+            head = await _head(connection, tailnet)
+            newest = Revision(0) if head is None else revision_of(head)
+            parameters = {"tailnet": tailnet, "revision": revision}
+            entries = (await connection.execute(_AFTER, parameters)).all()
+            if len(entries) != newest - revision:
+                raise JournalTrimmed(
+                    f"the journal does not lead from revision {revision} to {newest}",
+                    help="restart this server process; it then loads the tailnet anew",
+                )
+            touched = _merge(read_touched(entry.touched) for entry in entries)
+            rows = await _rows_of(connection, tailnet, touched)
+            deployment = await _in_force(connection, head)
+        records = {(kind, key): record for kind, key, record in self._keyed(tailnet, rows)}
+        if head is not None and (Kind.COUNTERS, None) in touched:
+            records[Kind.COUNTERS, None] = from_row(Kind.COUNTERS, head)
+        writes: list[Write] = [
+            Drop(tombstone(kind, key))
+            for (kind, key), dropped in touched.items()
+            if dropped or (kind, key) not in records
+        ]
+        writes.extend(Put(record) for record in records.values())
+        if (Kind.DEPLOYMENT, None) in touched and deployment is not None:
+            writes.extend(await self._deployed(tailnet, deployment))
+        return Batch(newest, writes)
+
+    async def tailnets(self) -> tuple[TailnetName, ...]:
+        """Return the names of all tailnets, sorted.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        async with self._database.reading() as connection:
+            names = await connection.scalars(select(TAILNETS.c.name).order_by(TAILNETS.c.name))
+            return tuple(TailnetName(name) for name in names)
+
+    async def history(self, tailnet: TailnetName, limit: int = 50) -> tuple[Applied, ...]:
+        """Return the newest deployments, newest first; `HISTORY_LIMIT` are kept.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        columns = [column for column in DEPLOYMENTS.c if column is not DEPLOYMENTS.c.files]
+        newest = (
+            select(*columns)
+            .where(DEPLOYMENTS.c.tailnet == tailnet)
+            .order_by(DEPLOYMENTS.c.revision.desc())
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            head = await _head(connection, tailnet)
+            rows = (await connection.execute(newest)).all()
+        in_force = None if head is None else head.in_force
+        return tuple(_applied(row, in_force) for row in rows)
+
+    async def _commit(
+        self, tailnet: TailnetName, base: Revision, folded: Folded, now: datetime
+    ) -> Revision:
+        revision = Revision(base + 1)
+        async with self._database.writing() as connection:
+            await _compare_and_set(connection, tailnet, base, folded)
+            for statement, rows in folded.statements(tailnet):
+                await connection.execute(statement, rows)
+            if folded.deployment is not None:
+                row = {**to_row(tailnet, folded.deployment), "revision": revision}
+                await connection.execute(insert(DEPLOYMENTS), row)
+                await _trim_history(connection, tailnet)
+            entry = {"at": now, "kind": folded.kind, "touched": folded.touched()}
+            await connection.execute(
+                insert(JOURNAL), {"tailnet": tailnet, "revision": revision, **entry}
+            )
+            if revision % _TRIM_EVERY == 0:
+                last = {"tailnet": tailnet, "last": revision - JOURNAL_LIMIT}
+                await connection.execute(_TRIM_JOURNAL, last)
+        return revision
+
+    async def _create(self, tailnet: TailnetName) -> None:
+        row = {"name": tailnet, "revision": 0, "created": self._clock.now()}
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(
+                    insert(TAILNETS), {**row, **to_row(tailnet, Counters()), "in_force": None}
+                )
+        except StoreConflict:
+            return  # another replica was first
+
+    async def _read_all(
+        self, tailnet: TailnetName
+    ) -> tuple[Row[Any], dict[Kind, Sequence[Row[Any]]], Row[Any] | None] | None:
+        """Return the tailnet's own row, the rows of its records and its deployment."""
+        async with self._database.reading() as connection:
+            head = await _head(connection, tailnet)
+            if head is None:
+                return None
+            rows = {
+                kind: (await connection.execute(query, {"tailnet": tailnet})).all()
+                for kind, query in _ALL.items()
+            }
+            return head, rows, await _in_force(connection, head)
+
+    def _keyed(
+        self, tailnet: TailnetName, rows: dict[Kind, Sequence[Row[Any]]]
+    ) -> Iterator[tuple[Kind, RecordKey, Record]]:
+        """Yield the records of rows; report those that are no records and leave them out."""
+        for kind, some in rows.items():
+            for row in some:
+                key = _key_in(kind, row)
+                try:
+                    yield kind, key, from_row(kind, row)
+                except (ValueError, TypeError, AttributeError, MergescaleError) as error:
+                    report = ValueError(f"the stored {kind} '{key}' cannot be read")
+                    report.__cause__ = error
+                    self._on_unreadable(tailnet, report)
+
+    def _whole(
+        self, tailnet: TailnetName, rows: dict[Kind, Sequence[Row[Any]]]
+    ) -> Iterator[Record]:
+        """Yield the records of a whole tailnet, without nodes whose owner cannot be read."""
+        users = set()
+        for _, _, record in self._keyed(tailnet, rows):
+            match record:
+                case User(id=user):
+                    users.add(user)
+                case Node(id=node, user=owner) if owner is not None and owner not in users:
+                    unowned = ValueError(f"the owner of the stored node '{node}' cannot be read")
+                    self._on_unreadable(tailnet, unowned)
+                    continue
+            yield record
+
+    async def _deployed(self, tailnet: TailnetName, row: Row[Any]) -> Sequence[Write]:
+        """Return the write that puts a stored deployment in force.
+
+        INVARIANT(fail-closed): when its texts mean nothing to this version of the server, what
+        was in force before is withdrawn too, since the newer policy may have narrowed it.
+        """
+        try:
+            return [Put(await asyncio.to_thread(deployment_from_row, row, self._declare))]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the network must start
+            self._on_unreadable(tailnet, error)
+            return [Drop(tombstone(Kind.DEPLOYMENT, None))]
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end whatever happens to the caller; cancel the caller afterwards.
+
+    Cancelled half way, a COMMIT on its way to the database may or may not arrive, and the caller
+    could not know what is durable.
+    """
+    caller = asyncio.current_task()
+    task = asyncio.ensure_future(work)
+    cancellations = 0
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancellations += 1
+    if caller is not None:
+        for _ in range(cancellations):
+            # Taken back and made again: it was delivered once, here, and is still due.
+            caller.uncancel()
+            caller.cancel()
+    return task.result()
+
+
+async def _compare_and_set(
+    connection: AsyncConnection, tailnet: TailnetName, base: Revision, folded: Folded
+) -> None:
+    """Move the tailnet from `base` to the next revision, with what else its row says."""
+    values: Values = {"revision": base + 1, **folded.counters}
+    if folded.deployment is not None:
+        values["in_force"] = base + 1
+    elif folded.withdrawn:
+        values["in_force"] = None
+    moved = await connection.execute(
+        update(TAILNETS)
+        .where(TAILNETS.c.name == tailnet, TAILNETS.c.revision == base)
+        .values(values)
+    )
+    if moved.rowcount != 1:
+        raise RevisionMoved("another replica was first")
+
+
+async def _trim_history(connection: AsyncConnection, tailnet: TailnetName) -> None:
+    """Forget the oldest deployments; the one in force is the newest, so it stays."""
+    mine = DEPLOYMENTS.c.tailnet == tailnet
+    oldest_kept = (
+        select(DEPLOYMENTS.c.revision)
+        .where(mine)
+        .order_by(DEPLOYMENTS.c.revision.desc())
+        .offset(HISTORY_LIMIT - 1)
+        .limit(1)
+    )
+    revision = await connection.scalar(oldest_kept)
+    if revision is not None:
+        await connection.execute(delete(DEPLOYMENTS).where(mine, DEPLOYMENTS.c.revision < revision))
+
+
+async def _head(connection: AsyncConnection, tailnet: TailnetName) -> Row[Any] | None:
+    return (await connection.execute(_TAILNET, {"tailnet": tailnet})).one_or_none()
+
+
+async def _in_force(connection: AsyncConnection, head: Row[Any] | None) -> Row[Any] | None:
+    if head is None or head.in_force is None:
+        return None
+    parameters = {"tailnet": head.name, "revision": head.in_force}
+    return (await connection.execute(_IN_FORCE, parameters)).one_or_none()
+
+
+def _merge(entries: Iterable[Iterable[tuple[Kind, RecordKey, bool]]]) -> dict[Touched, bool]:
+    """Return what was touched, and whether it was dropped on the way."""
+    touched: dict[Touched, bool] = {}
+    for entry in entries:
+        for kind, key, dropped in entry:
+            touched[kind, key] = touched.get((kind, key), False) or dropped
+    return touched
+
+
+async def _rows_of(
+    connection: AsyncConnection, tailnet: TailnetName, touched: dict[Touched, bool]
+) -> dict[Kind, Sequence[Row[Any]]]:
+    """Return the rows that the touched records have now, classes in the order of loading."""
+    keys: dict[Kind, set[Any]] = {kind: set() for kind in TABLES}
+    for (kind, key), dropped in touched.items():
+        if kind is Kind.PRESENCE:
+            keys[kind].add(cast("tuple[NodeId, ReplicaId]", key)[0])
+        elif kind in TABLES:
+            keys[kind].add(key)
+        if kind is Kind.NODE and dropped:
+            # Its drop takes its presence away; if it came back, so must that.
+            keys[Kind.PRESENCE].add(key)
+    rows: dict[Kind, Sequence[Row[Any]]] = {}
+    for kind, wanted in keys.items():
+        found: list[Row[Any]] = []
+        for chunk in _chunks(sorted(wanted)):
+            parameters = {"tailnet": tailnet, "keys": chunk}
+            found.extend((await connection.execute(_SOME[kind], parameters)).all())
+        rows[kind] = found
+    return rows
+
+
+def _chunks(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, _KEYS_PER_READ)):
+        yield chunk
+
+
+def _key_in(kind: Kind, row: Row[Any]) -> RecordKey:
+    if kind is Kind.PRESENCE:
+        return row.node_id, row.replica
+    key: RecordKey = row.id
+    return key
+
+
+def _applied(row: Row[Any], in_force: int | None) -> Applied:
+    return Applied(
+        revision=revision_of(row),
+        commit=row.commit_id,
+        subject=row.subject,
+        author=row.author,
+        committed=row.committed,
+        applied=row.applied,
+        in_force=row.revision == in_force,
+    )

@@ -1,0 +1,312 @@
+"""The tables. They never leave this package; records do.
+
+Every table of a tailnet has the tailnet first in its primary key. Unique constraints repeat what
+decisions already guarantee: a second line of defence, so that a bug fails a transaction instead of
+giving two nodes one address.
+
+Column types are the portable ones. Integers are 64 bits wide because ids go up to 2^53 and some
+numbers come from clients. Lists are JSON text, keys are 32 raw bytes, times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlmodel import Field, SQLModel
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware datetime, stored as UTC, read back as UTC with microseconds.
+
+    SQLite has no time zones: the zone is taken off on the way in and put back on the way out.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware datetime of any zone into what the driver stores."""
+        if value is None:
+            return None
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Turn what the driver returns into an aware UTC datetime."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class _Row(SQLModel):
+    """Base of all tables; names of constraints are fixed, so that migrations can name them."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(referred_table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+def _number(*, key: bool = False) -> int:
+    # Without this a whole number that is the first of a key would count up by itself.
+    by_itself = {"autoincrement": False}
+    number: int = Field(primary_key=key, sa_type=BigInteger, sa_column_kwargs=by_itself)
+    return number
+
+
+def _time(*, optional: bool = False) -> datetime:
+    moment: datetime = Field(sa_type=Utc, nullable=optional)
+    return moment
+
+
+def _of_tailnet() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tailnet"], ["tailnets.name"])
+
+
+class TailnetRow(_Row, table=True):
+    """A tailnet and how far it is.
+
+    Attributes:
+        revision: number of its newest journal row; 0 before the first.
+        next_node: `Counters.next_node`.
+        next_user: `Counters.next_user`.
+        in_force: revision of the deployment in force; null for none.
+    """
+
+    __tablename__ = "tailnets"
+
+    name: str = Field(primary_key=True)
+    revision: int = _number()
+    next_node: int = _number()
+    next_user: int = _number()
+    in_force: int | None = Field(default=None, sa_type=BigInteger)
+    created: datetime = _time()
+
+
+class UserRow(_Row, table=True):
+    """`domain.user.User`; `login_folded` is the login as it is compared."""
+
+    __tablename__ = "users"
+    __table_args__ = (_of_tailnet(), UniqueConstraint("tailnet", "login_folded"))
+
+    tailnet: str = Field(primary_key=True)
+    id: int = _number(key=True)
+    login: str
+    login_folded: str
+    display_name: str
+    role: str
+    created: datetime = _time()
+    declared: bool
+    suspended: bool
+
+
+class NodeRow(_Row, table=True):
+    """`domain.node.Node`.
+
+    The references are checked at the end of the transaction, because a batch removes the rows it
+    replaces before it writes them again.
+    """
+
+    __tablename__ = "nodes"
+    __table_args__ = (
+        _of_tailnet(),
+        ForeignKeyConstraint(
+            ["tailnet", "user_id"],
+            ["users.tailnet", "users.id"],
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        UniqueConstraint("stable_id"),
+        UniqueConstraint("node_key"),
+        UniqueConstraint("tailnet", "name"),
+        UniqueConstraint("tailnet", "ipv4"),
+        UniqueConstraint("tailnet", "ipv6"),
+        Index(None, "tailnet", "user_id"),
+    )
+
+    tailnet: str = Field(primary_key=True)
+    id: int = _number(key=True)
+    stable_id: str
+    machine_key: bytes
+    node_key: bytes
+    disco_key: bytes
+    name: str
+    name_pinned: bool
+    ipv4: str
+    ipv6: str
+    created: datetime = _time()
+    user_id: int | None = Field(default=None, sa_type=BigInteger)
+    tags: str = Field(sa_type=Text)
+    hostinfo: bytes = Field(sa_type=LargeBinary)
+    advertised: str = Field(sa_type=Text)
+    approved: str = Field(sa_type=Text)
+    endpoints: str = Field(sa_type=Text)
+    home_derp: int = _number()
+    capability_version: int = _number()
+    ephemeral: bool
+    authorized: bool
+    key_expiry: datetime | None = _time(optional=True)
+    auth_key: str | None = None
+    last_seen: datetime | None = _time(optional=True)
+
+
+class AuthKeyRow(_Row, table=True):
+    """`domain.authkey.AuthKey`."""
+
+    __tablename__ = "auth_keys"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    secret_hash: bytes
+    description: str
+    created: datetime = _time()
+    expires: datetime = _time()
+    user_id: int | None = Field(default=None, sa_type=BigInteger)
+    tags: str = Field(sa_type=Text)
+    reusable: bool
+    ephemeral: bool
+    preauthorized: bool
+    uses: int = _number()
+    last_used: datetime | None = _time(optional=True)
+    revoked: datetime | None = _time(optional=True)
+
+
+class ApiKeyRow(_Row, table=True):
+    """`domain.apikey.ApiKey`."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    secret_hash: bytes
+    description: str
+    created: datetime = _time()
+    expires: datetime | None = _time(optional=True)
+    last_used: datetime | None = _time(optional=True)
+    revoked: datetime | None = _time(optional=True)
+
+
+class LoginRow(_Row, table=True):
+    """`domain.login.PendingLogin`; `node_id` may outlive the node."""
+
+    __tablename__ = "logins"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    machine_key: bytes
+    node_key: bytes
+    old_node_key: bytes
+    hostinfo: bytes
+    ephemeral: bool
+    capability_version: int = _number()
+    created: datetime = _time()
+    expires: datetime = _time()
+    state: str
+    node_id: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class PresenceRow(_Row, table=True):
+    """`domain.record.Presence`."""
+
+    __tablename__ = "presence"
+    __table_args__ = (
+        _of_tailnet(),
+        ForeignKeyConstraint(
+            ["tailnet", "node_id"],
+            ["nodes.tailnet", "nodes.id"],
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+    )
+
+    tailnet: str = Field(primary_key=True)
+    node_id: int = _number(key=True)
+    replica: str = Field(primary_key=True)
+    since: datetime = _time()
+
+
+class DeploymentRow(_Row, table=True):
+    """A commit that was put in force at a revision; ``tailnets.in_force`` says which one is now.
+
+    Attributes:
+        commit_id: full hex object id; the same commit may be deployed more than once.
+        files: JSON object, path -> text.
+    """
+
+    __tablename__ = "deployments"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    revision: int = _number(key=True)
+    commit_id: str
+    files: str = Field(sa_type=Text)
+    subject: str
+    author: str
+    committed: datetime = _time()
+    applied: datetime = _time()
+
+
+class JournalRow(_Row, table=True):
+    """One committed batch.
+
+    Attributes:
+        kind: the widest class it touched, for whoever reads the table.
+        touched: JSON list of ``[class, key, "put" | "drop"]``, drops first.
+    """
+
+    __tablename__ = "journal"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    revision: int = _number(key=True)
+    at: datetime = _time()
+    kind: str
+    touched: str = Field(sa_type=Text)
+
+
+class ServerSecretRow(_Row, table=True):
+    """A key of the server itself, shared by all replicas and all tailnets.
+
+    Attributes:
+        digest: SHA-256 of `value`, so that damage is told from a key.
+    """
+
+    __tablename__ = "server_secrets"
+
+    name: str = Field(primary_key=True)
+    value: bytes
+    digest: bytes
+    created: datetime = _time()
+
+
+METADATA = _Row.metadata
+TAILNETS = METADATA.tables["tailnets"]
+USERS = METADATA.tables["users"]
+NODES = METADATA.tables["nodes"]
+AUTH_KEYS = METADATA.tables["auth_keys"]
+API_KEYS = METADATA.tables["api_keys"]
+LOGINS = METADATA.tables["logins"]
+PRESENCE = METADATA.tables["presence"]
+DEPLOYMENTS = METADATA.tables["deployments"]
+JOURNAL = METADATA.tables["journal"]
+SERVER_SECRETS = METADATA.tables["server_secrets"]
