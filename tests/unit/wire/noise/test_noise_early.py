@@ -41,10 +41,11 @@ def test_reader_recognises_http2_at_once() -> None:
         framed(b"[1]"),
         framed(b"{"),
         framed(b""),
+        framed(b'{"a":' + b"[" * 1019),
         framed(b'{"nodeKeyChallenge":"\xff"}'),
         framed(b'{"nodeKeyChallenge":"nodekey:' + b"c5" * 32 + b'"}'),
     ],
-    ids=["1025-bytes", "no-field", "no-object", "cut", "empty", "not-utf8", "other-kind"],
+    ids=["1025-bytes", "no-field", "no-object", "cut", "empty", "deep", "not-utf8", "other-kind"],
 )
 def test_malformed_payload_is_the_peers_fault(payload: bytes) -> None:
     """A payload that is too long or not a challenge is refused."""
