@@ -11,9 +11,9 @@ type  name           dir   payload
 0x06  KeepAlive      s->c  empty
 0x07  NotePreferred  c->s  1 byte: 1 = this is my home
 0x08  PeerGone       s->c  key 32, reason 1
+0x0a  ForwardPacket  mesh  source 32, destination 32, packet
 0x10  WatchConns     mesh  empty
 0x11  ClosePeer      mesh  key 32
-0x0a  ForwardPacket  mesh  source 32, destination 32, packet
 0x12  Ping           both  8 bytes (a server takes 8 to 1000)
 0x13  Pong           both  the 8 bytes
 ====  =============  ====  ======================================================
