@@ -45,12 +45,17 @@ class _Request:
 
 @dataclass(slots=True)
 class _Turn:
-    """A batch as far as it was decided."""
+    """A batch as far as it was decided.
+
+    Refusals wait for the commit as answers do: they may rest on what the batch did before them,
+    and that did not happen if it fails.
+    """
 
     snapshot: Snapshot
     change: Change
     writes: list[Write]
     answers: list[tuple[_Request, Any]]
+    refusals: list[tuple[_Request, Exception]]
 
 
 class Engine:
@@ -97,14 +102,21 @@ class Engine:
 
     async def run(self) -> None:
         """Carry out what is pending, for ever; returns after `stop` once nothing is left."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._pending:
-                batch, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
-                await self._carry_out(batch)
-            if self._stopped:
-                return
+        batch: list[_Request] = []
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    batch, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
+                    await self._carry_out(batch)
+                if self._stopped:
+                    return
+        finally:
+            # Nobody waits for a turn that will not come, however this ended.
+            self._stopped = True
+            for request in [*batch, *self._pending]:
+                _settle(request, error=EngineStopped("the server is stopping"))
 
     def stop(self) -> None:
         """Refuse what comes from now on; `run` finishes what is pending."""
@@ -112,47 +124,48 @@ class Engine:
         self._wake.set()
 
     async def _carry_out(self, batch: list[_Request]) -> None:
-        before = self.snapshot
         try:
             turn = await self._commit(batch)
         except Exception as error:  # noqa: BLE001 - every caller of the batch is told
             for request in batch:
                 _settle(request, error=error)
             return
-        if turn.change:
-            self._feed.publish(before, self.snapshot, turn.change)
         for request, answer in turn.answers:
             _settle(request, answer=answer)
+        for request, refusal in turn.refusals:
+            _settle(request, error=refusal)
 
     async def _commit(self, batch: list[_Request]) -> _Turn:
-        """Decide, make durable, swap. Nothing is swapped when this raises."""
-        missed = NOTHING
+        """Decide, make durable, swap, publish. Nothing is swapped when this raises."""
         for _ in range(_ATTEMPTS):
+            before = self.snapshot
             turn = self._decide(batch)
             if not turn.writes:
-                turn.change |= missed
                 return turn
             try:
                 revision = await self._journal.commit(
-                    self.snapshot.tailnet, self.snapshot.revision, turn.writes, self._clock.now()
+                    before.tailnet, before.revision, turn.writes, self._clock.now()
                 )
             except RevisionMoved:
-                missed |= await self._catch_up()
+                await self._catch_up()
                 continue
             self.snapshot = replace(turn.snapshot, revision=revision)
-            turn.change |= missed
+            if turn.change:
+                self._feed.publish(before, self.snapshot, turn.change)
             return turn
         raise StoreUnavailable("other replicas were first too many times in a row")
 
-    async def _catch_up(self) -> Change:
-        """Take in what other replicas committed; return what it changed."""
-        batch = await self._journal.since(self.snapshot.tailnet, self.snapshot.revision)
-        self.snapshot, change = advance(self.snapshot, batch)
-        return change
+    async def _catch_up(self) -> None:
+        """Take in what other replicas committed, and tell: it stands whatever comes of our own."""
+        before = self.snapshot
+        batch = await self._journal.since(before.tailnet, before.revision)
+        self.snapshot, change = advance(before, batch)
+        if change:
+            self._feed.publish(before, self.snapshot, change)
 
     def _decide(self, batch: list[_Request]) -> _Turn:
         """Run the decisions one after another; a refused one fails alone."""
-        turn = _Turn(self.snapshot, NOTHING, [], [])
+        turn = _Turn(self.snapshot, NOTHING, [], [], [])
         now = self._clock.now()
         for request in batch:
             if request.done.done():
@@ -160,7 +173,7 @@ class Engine:
             try:
                 outcome = request.decide(turn.snapshot, now)
             except Exception as error:  # noqa: BLE001 - the caller decides what it means
-                _settle(request, error=error)
+                turn.refusals.append((request, error))
                 continue
             turn.snapshot = outcome.snapshot
             turn.change |= outcome.change

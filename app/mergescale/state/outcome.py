@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from mergescale.domain.change import Change
-from mergescale.domain.record import Write
+from mergescale.domain.record import Put, Record, Write
 from mergescale.domain.snapshot import Snapshot
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,8 @@ def outcome(before: Snapshot, writes: Sequence[Write], answer: T) -> Outcome[T]:
         return Outcome(before, Change(), (), answer)
     snapshot, change = before.apply(writes)
     return Outcome(snapshot, change, writes, answer)
+
+
+def replaced(before: Snapshot, old: R, new: R) -> Outcome[R]:
+    """Build the outcome of replacing one record: no write at all when nothing differs."""
+    return outcome(before, () if new == old else (Put(new),), new)
