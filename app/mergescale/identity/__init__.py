@@ -1,0 +1,15 @@
+"""Who is asking: secrets that prove it, and what follows from the proof.
+
+* ``secrets.py`` mints and reads keys and tokens, and draws the unguessable ids.
+* ``principals.py`` turns a request's credentials into a `Principal`.
+* ``fingerprint.py`` shortens a machine key to something a person can compare.
+
+What must hold:
+
+* A secret is in memory while it is minted or checked and nowhere else: stored is its hash, and no
+  error, log or repr shows it.
+* Secrets are compared in constant time.
+* Whoever proves nothing learns nothing: every failure is the same `Unauthorized`.
+
+It decides nothing about a tailnet's state; making and revoking keys is ``state``'s.
+"""
