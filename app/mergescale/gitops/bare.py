@@ -53,9 +53,8 @@ _HARDENED: Final[tuple[str, ...]] = (
 class GitFailed(Exception):
     """A git call that ended badly; `stderr` is for classification, never for people."""
 
-    def __init__(self, status: int | str | None, stderr: str) -> None:
-        super().__init__(f"git ended with {status}")
-        self.status = status
+    def __init__(self, stderr: str) -> None:
+        super().__init__("git failed")
         self.stderr = stderr
 
 
@@ -86,9 +85,7 @@ class Store:
     def __init__(self, path: Path, transport: str) -> None:
         self._path = path
         allowed = f"protocol.{transport}.allow=always"
-        self._options = [
-            option for setting in (*_HARDENED, allowed) for option in ("-c", setting)
-        ]
+        self._options = [option for setting in (*_HARDENED, allowed) for option in ("-c", setting)]
         self._git = Git(str(path.parent))
 
     def prepare(self) -> None:
@@ -158,7 +155,7 @@ class Store:
                 shell=False,
             )
         except GitCommandError as error:
-            raise GitFailed(error.status, str(error.stderr)) from None
+            raise GitFailed(str(error.stderr)) from None
         return out
 
     @staticmethod
@@ -166,7 +163,7 @@ class Store:
         """Return an object id that cannot be anything else."""
         plain = (text if isinstance(text, str) else text.decode("ascii", "replace")).strip()
         if not _HEX.fullmatch(plain):
-            raise GitFailed(None, "not an object id")
+            raise GitFailed("not an object id")
         return plain
 
 
@@ -185,7 +182,7 @@ def _batch(answers: bytes) -> dict[str, bytes]:
         end = answers.index(b"\n", at)
         oid, kind, *size = answers[at:end].decode("ascii").split()
         if kind != "blob":
-            raise GitFailed(None, "an object is not the blob that the tree says")
+            raise GitFailed("an object is not the blob that the tree says")
         start = end + 1
         at = start + int(size[0]) + 1
         found[oid] = answers[start : at - 1]

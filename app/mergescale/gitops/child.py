@@ -36,6 +36,7 @@ class Fetcher:
     """
 
     def __init__(self, source: Source, store: Path) -> None:
+        store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._source = source
         self._store = store
         self._waiting: Process | None = None
@@ -104,7 +105,6 @@ class Fetcher:
 
 async def _start(folder: Path) -> Process:
     """Start a worker in its own session; it sees nothing of this process's environment."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-s", "-m", "mergescale.gitops.worker",
         stdin=PIPE,
@@ -116,6 +116,8 @@ async def _start(folder: Path) -> Process:
             "PYTHONPATH": _APP,
             "PYTHONDONTWRITEBYTECODE": "1",
             "LC_ALL": "C.UTF-8",
+            # GitPython looks for git at its first call instead of running it at import.
+            "GIT_PYTHON_REFRESH": "quiet",
         },
         start_new_session=True,
     )  # fmt: skip

@@ -49,4 +49,6 @@ def _identity(place: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     # A working folder's own times change with every file in it; only its presence counts.
-    return (found.st_ino, 0, 0) if place.is_dir() else (found.st_ino, found.st_ctime_ns, found.st_size)
+    return (
+        (found.st_ino, 0, 0) if place.is_dir() else (found.st_ino, found.st_ctime_ns, found.st_size)
+    )

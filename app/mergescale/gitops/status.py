@@ -6,7 +6,7 @@ Condition names and reasons are part of the public API: alerts are written again
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -92,20 +92,29 @@ class Status:
     last_success: datetime | None = None
     last_attempt: datetime | None = None
     attempts: int = 0
-    next_retry_s: float | None = field(default=None)
 
     def holds(self, name: ConditionName) -> bool:
         """Say whether the condition is known to be true."""
         return self.conditions[name].state is True
 
     def told(
-        self, now: datetime, name: ConditionName, state: bool | None, reason: str, message: str = ""
+        self, now: datetime, *, reason: str, message: str = "", **states: bool | None
     ) -> Status:
-        """Return the status with one condition replaced; `since` moves with `state` only."""
-        before = self.conditions.get(name)
-        since = before.since if before is not None and before.state is state else now
-        fresh = Condition(state, reason, message, since)
-        return replace(self, conditions={**self.conditions, name: fresh})
+        """Return the status with conditions replaced; `since` moves with the state only.
+
+        Args:
+            now: the time.
+            reason: one CamelCase word, for all of them.
+            message: one sentence, for all of them.
+            **states: lower-case condition name -> its state.
+        """
+        conditions = dict(self.conditions)
+        for word, state in states.items():
+            name = ConditionName(word.capitalize())
+            before = conditions[name]
+            since = before.since if before.state is state else now
+            conditions[name] = Condition(state, reason, message, since)
+        return replace(self, conditions=conditions)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API spells it: camelCase, RFC 3339 times, null for what is not known."""
@@ -130,7 +139,6 @@ class Status:
             "lastSuccess": _time(self.last_success),
             "lastAttempt": _time(self.last_attempt),
             "attempts": self.attempts,
-            "nextRetrySeconds": self.next_retry_s,
         }
 
 

@@ -17,18 +17,9 @@ from typing import Final
 
 import msgspec
 
-# Says nothing and starts no process at import; git is looked for at the first call.
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment  # noqa: E402
-from mergescale.gitops.messages import (  # noqa: E402
-    Failed,
-    Fault,
-    Found,
-    Reply,
-    Request,
-    Unchanged,
-)
+from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment
+from mergescale.gitops.messages import Fault, Found, Reply, Request, Unchanged
+from mergescale.gitops.sayings import BAD_OBJECTS, MISSING, classified
 
 #: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
 _RLIMITS: Final = (
@@ -52,82 +43,16 @@ _KINDS = {
     "160000": ("repository.submodule", "submodules are not followed"),
 }
 
-_MISSING = Failed(
-    retry=True,
-    reason="RemoteMissing",
-    message="there is no repository at the configured address",
-    help="the policy in force stays; check the address if this lasts",
-)
-_BAD_OBJECTS = Failed(
-    retry=False,
-    reason="BadObjects",
-    message="git did not accept the repository's objects",
-    help="run `git fsck --strict` on the repository",
-)
-_DOUBTFUL = re.compile(r"fsck error|object [0-9a-f]{40,}: |corrupt")
-#: What git says (LC_ALL=C) -> what we say. The first that matches wins.
-_SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
-    (
-        r"couldn't find remote ref",
-        Failed(
-            retry=False,
-            reason="RefMissing",
-            message="the branch does not exist in the repository",
-            help="push the branch, or name another in the configuration",
-        ),
-    ),
-    (
-        r"Host key verification failed",
-        Failed(
-            retry=False,
-            reason="HostKey",
-            message="the ssh host key is not known",
-            help="add the host to known_hosts of the server's account",
-        ),
-    ),
-    (
-        r"Permission denied \(|Authentication failed|could not read (Username|Password)"
-        r"|returned error: 40[13]|dubious ownership",
-        Failed(
-            retry=False,
-            reason="Denied",
-            message="the repository refused access",
-            help="give the server's account a deploy key that may read it",
-        ),
-    ),
-    (r"does not appear to be a git repository|[Rr]epository .{0,99}not found", _MISSING),
-    (
-        r"File size limit|signal 25|[Oo]ut of memory|pack exceeds|mmap failed",
-        Failed(
-            retry=False,
-            reason="TooLarge",
-            message="the repository's history is larger than the limits",
-            help="keep the policy in a repository of its own",
-        ),
-    ),
-    (
-        r"Could not resolve|Connection (refused|timed out|reset|closed)|unable to access|timed out"
-        r"|hung up unexpectedly|early EOF|Network is unreachable|No route to host"
-        r"|unexpected disconnect|RPC failed|returned error: [45]",
-        Failed(
-            retry=True,
-            reason="Unreachable",
-            message="the repository could not be reached",
-            help="the policy in force stays; it is tried again",
-        ),
-    ),
-)
-
 
 def answer(request: Request) -> Reply:
     """Fetch and read; a store in doubt is thrown away and made anew, once."""
     if request.transport == "file" and not Path(request.url).is_dir():
-        return _MISSING
+        return MISSING
     store = Store(Path(request.store), request.transport)
     try:
         return _look(request, store)
     except GitFailed as first:
-        if (known := _classified(first)) is not None:
+        if (known := classified(first.stderr)) is not None:
             return known
     # SPEC(git-config fetch.fsckObjects): a fetch that fails its checks may leave bad objects
     # behind, and the next fetch would not check them again.
@@ -136,7 +61,7 @@ def answer(request: Request) -> Reply:
         return _look(request, store)
     except GitFailed as second:
         store.discard()
-        return _classified(second) or _BAD_OBJECTS
+        return classified(second.stderr) or BAD_OBJECTS
 
 
 def _look(request: Request, store: Store) -> Reply:
@@ -210,16 +135,6 @@ def _undecodable(name: str, content: bytes, at: int) -> Fault:
     column = len(before) - (before.rfind("\n") + 1) + 1
     message = "the file is not UTF-8 from here on"
     return Fault(name, "repository.encoding", message, "save it as UTF-8", line, column)
-
-
-def _classified(failure: GitFailed) -> Failed | None:
-    """Return our words for a failure that throwing the store away would not mend."""
-    if _DOUBTFUL.search(failure.stderr):
-        return None
-    for pattern, failed in _SAYINGS:
-        if re.search(pattern, failure.stderr):
-            return failed
-    return None
 
 
 def _limit() -> None:

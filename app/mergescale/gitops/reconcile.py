@@ -1,0 +1,234 @@
+"""One look at the repository and everything that follows from it, stage by stage.
+
+    fetch -> read -> check -> test -> compile -> apply
+
+A stage that fails ends the attempt: nothing has changed, and the `Status` says why. A commit that
+was judged is not tried again before the branch moves or an operator asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from mergescale.domain.declaration import Deployment
+from mergescale.gitops.errors import ReconcileError, Stalled, Transient
+from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.source import Source
+from mergescale.gitops.stages import Attempt, BadCommit, prepare
+from mergescale.gitops.status import CommitInfo, Status, fresh, problems
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import Refusal
+from mergescale.state import policies
+from mergescale.state.engine import Engine, EngineStopped
+from mergescale.state.ports import StoreUnavailable
+
+_log = structlog.get_logger(__name__)
+
+
+class Fetches(Protocol):
+    """What asks git; `child.Fetcher` is the real one."""
+
+    async def look(self, *, known: str, applied: str) -> Unchanged | Found:
+        """Say where the ref is, and read the files if that is not `known`."""
+        ...
+
+
+class Reconciler:
+    """Brings the newest good commit of one tailnet's repository into force.
+
+    Args:
+        engine: of the tailnet.
+        source: what is followed.
+        fetcher: asks git.
+        clock: for the status.
+    """
+
+    def __init__(self, engine: Engine, source: Source, fetcher: Fetches, clock: Clock) -> None:
+        self._engine = engine
+        self._fetcher = fetcher
+        self._clock = clock
+        self._status = fresh(source.display, source.branch, source.folder, clock.now())
+        self._one_at_a_time = asyncio.Lock()
+        self._started = 0
+        #: The newest commit that was judged, and why it was refused.
+        self._judged = ""
+        self._verdict: Stalled | None = None
+        self.trouble: ReconcileError | None = None
+        if (deployment := engine.snapshot.deployment) is not None:
+            self._judged = deployment.commit
+
+    @property
+    def status(self) -> Status:
+        """Where following the repository stands now."""
+        deployment = self._engine.snapshot.deployment
+        if deployment is None:
+            return self._status
+        return replace(self._status, current=_of(deployment), applied=deployment.applied)
+
+    async def sync(self, *, retry: bool = False) -> Status:
+        """Look at the repository now and bring a new good commit into force.
+
+        Any number of callers may ask at once: at most one look is under way and one more follows
+        for all who asked meanwhile. What goes wrong is in the status and in `trouble`.
+
+        Args:
+            retry: judge the commit again, even if nothing has moved.
+        """
+        started_before = self._started
+        async with self._one_at_a_time:
+            if retry or self._started == started_before:
+                self._started += 1
+                await self._attempt(retry=retry)
+        return self.status
+
+    async def _attempt(self, *, retry: bool) -> None:
+        before, self.trouble = self.trouble, None
+        try:
+            await self._look(retry=retry)
+        except ReconcileError as error:
+            self.trouble = error
+        now = self._clock.now()
+        failed = self.trouble is not None
+        self._status = replace(
+            self._status,
+            last_attempt=now,
+            last_success=self._status.last_success if failed else now,
+            attempts=self._status.attempts + 1 if failed else 0,
+        )
+        _tell_log(before, self.trouble, self._status)
+
+    async def _look(self, *, retry: bool) -> None:
+        """Fetch; judge what is new; say again what is not."""
+        deployment = self._engine.snapshot.deployment
+        applied = "" if deployment is None else deployment.commit
+        try:
+            reply = await self._fetcher.look(known="" if retry else self._judged, applied=applied)
+        except ReconcileError as error:
+            self._told_unfetched(error)
+            raise
+        self._tell(fetched=True, reason="Fetched")
+        match reply:
+            case Found(commit=commit) as found if retry or commit != applied:
+                await self._judge(found)
+            case Found(commit=commit) | Unchanged(commit=commit):
+                if commit == applied:
+                    self._settle(commit)
+                if self._verdict is not None:
+                    self._told_refused(self._verdict)
+                    raise self._verdict
+
+    async def _judge(self, found: Found) -> None:
+        """Take a commit through the stages; remember the verdict."""
+        self._status = replace(self._status, target=_info(found))
+        snapshot = self._engine.snapshot
+        try:
+            if not found.descends:
+                raise _rewritten(snapshot.deployment)
+            attempt = await asyncio.to_thread(prepare, found, snapshot)
+            await self._apply(attempt)
+        except Transient as error:
+            self._tell(applied=False, reason=error.reason, message=error.message)
+            raise
+        except Stalled as verdict:
+            self._judged, self._verdict = found.commit, verdict
+            self._told_refused(verdict)
+            raise
+        self._settle(found.commit)
+        self._status = replace(self._status, problems=problems(attempt.diagnostics, found.files))
+
+    async def _apply(self, attempt: Attempt) -> None:
+        """Put the commit in force through the engine."""
+        found = attempt.found
+        deployment = Deployment(
+            commit=found.commit,
+            files=found.files,
+            subject=found.subject,
+            author=found.author,
+            committed=_info(found).committed,
+            applied=self._clock.now(),
+            declaration=attempt.declared,
+        )
+        decision = policies.replace(deployment, attempt.compiled, attempt.against)
+        try:
+            await self._engine.apply(decision)
+        except (StoreUnavailable, EngineStopped) as error:
+            message = "the database did not take the commit"
+            raise Transient("StoreUnavailable", message, help="it is tried again") from error
+        except Refusal as error:
+            raise Stalled("Refused", error.message, help=error.help) from error
+
+    def _settle(self, commit: str) -> None:
+        """Say that the newest commit is in force."""
+        self._judged, self._verdict = commit, None
+        self._tell(valid=True, reason="Valid")
+        self._tell(tested=True, reason="TestsPassed")
+        self._tell(applied=True, reason="Applied")
+        self._tell(stalled=False, reason="Following")
+        target = self._status.target
+        if target is None or target.commit != commit:
+            target = self.status.current
+        self._status = replace(self._status, target=target, problems=())
+
+    def _told_unfetched(self, error: ReconcileError) -> None:
+        self._tell(fetched=False, reason=error.reason, message=error.message)
+        if isinstance(error, Stalled):
+            self._tell(stalled=True, reason=error.reason, message=error.message)
+
+    def _told_refused(self, verdict: Stalled) -> None:
+        """Say why the target is not in force; what was not reached is not known."""
+        match verdict:
+            case BadCommit(condition="tested"):
+                self._tell(valid=True, reason="Valid")
+                self._tell(tested=False, reason=verdict.reason, message=verdict.message)
+            case BadCommit():
+                self._tell(valid=False, reason=verdict.reason, message=verdict.message)
+                self._tell(tested=None, reason="NotReached")
+            case _:
+                self._tell(valid=None, tested=None, reason="NotReached")
+        self._tell(applied=False, stalled=True, reason=verdict.reason, message=verdict.message)
+        shown = verdict.problems if isinstance(verdict, BadCommit) else ()
+        self._status = replace(self._status, problems=shown)
+
+    def _tell(self, *, reason: str, message: str = "", **states: bool | None) -> None:
+        self._status = self._status.told(
+            self._clock.now(), reason=reason, message=message, **states
+        )
+
+
+def _rewritten(deployment: Deployment | None) -> Stalled:
+    """Say that the branch does not contain the commit in force any more."""
+    held = deployment.commit[:12] if deployment is not None else ""
+    return Stalled(
+        "HistoryRewritten",
+        f"the branch no longer contains {held}, which is in force; it is followed forward only",
+        help=f"put the branch back, or merge {held} into it",
+    )
+
+
+def _info(found: Found) -> CommitInfo:
+    try:
+        committed = datetime.fromtimestamp(found.committed_s, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        # The committer chose the number, and git takes any.
+        committed = datetime.fromtimestamp(0, tz=UTC)
+    return CommitInfo(found.commit, found.subject, found.author, committed)
+
+
+def _of(deployment: Deployment) -> CommitInfo:
+    return CommitInfo(
+        deployment.commit, deployment.subject, deployment.author, deployment.committed
+    )
+
+
+def _tell_log(before: ReconcileError | None, after: ReconcileError | None, status: Status) -> None:
+    """Log what changed: a lasting trouble is worth one line, not one for each look."""
+    target = status.target.commit[:12] if status.target is not None else None
+    if after is not None and (before is None or before.message != after.message):
+        _log.warning("gitops.trouble", reason=after.reason, message=after.message, target=target)
+    elif after is None and before is not None:
+        _log.info("gitops.recovered", target=target)

@@ -1,0 +1,131 @@
+"""What happens to a fetched commit before the engine sees it: pure stages, each a new `Attempt`.
+
+Run in a thread, because they take as long as the policy is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from mergescale.domain.access import Access
+from mergescale.domain.declaration import Declaration
+from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.errors import Stalled
+from mergescale.gitops.messages import Fault, Found
+from mergescale.gitops.status import Problem, counted, problems
+from mergescale.policy.diagnostics import Diagnostic, Span
+from mergescale.policy.repository import declare
+
+_log = structlog.get_logger(__name__)
+
+
+class BadCommit(Stalled):
+    """Raised by a stage that refuses the commit.
+
+    Attributes:
+        condition: lower-case name of the condition that does not hold: ``valid`` or ``tested``.
+        problems: why, with places.
+    """
+
+    code = "gitops.bad-commit"
+
+    def __init__(
+        self,
+        condition: str,
+        reason: str,
+        message: str,
+        shown: tuple[Problem, ...] = (),
+    ) -> None:
+        super().__init__(reason, message, help="fix it in a new commit; nothing has changed")
+        self.condition = condition
+        self.problems = shown
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A commit on its way through the stages; each stage fills in its own part.
+
+    Attributes:
+        against: the snapshot that the policy is compiled against.
+        declaration: after `check`.
+        access: after `compile_policy`.
+    """
+
+    found: Found
+    against: Snapshot
+    diagnostics: tuple[Diagnostic, ...] = ()
+    declaration: Declaration | None = None
+    access: Access | None = None
+
+    @property
+    def declared(self) -> Declaration:
+        """Return the declaration; only after `check`."""
+        assert self.declaration is not None  # noqa: S101 - the order of STAGES
+        return self.declaration
+
+    @property
+    def compiled(self) -> Access:
+        """Return the access; only after `compile_policy`."""
+        assert self.access is not None  # noqa: S101 - the order of STAGES
+        return self.access
+
+
+def read(attempt: Attempt) -> Attempt:
+    """Refuse a commit with files that are no plain, small UTF-8 texts."""
+    if not attempt.found.faults:
+        return attempt
+    diagnostics = tuple(_diagnostic(fault) for fault in attempt.found.faults)
+    raise _bad("valid", "Unreadable", attempt, diagnostics)
+
+
+def check(attempt: Attempt) -> Attempt:
+    """Make a declaration of the texts."""
+    declaration, diagnostics = declare(attempt.found.files)
+    if declaration is None:
+        raise _bad("valid", "Invalid", attempt, diagnostics)
+    return replace(attempt, declaration=declaration, diagnostics=diagnostics)
+
+
+def compile_policy(attempt: Attempt) -> Attempt:
+    """Resolve the policy against the nodes there are."""
+    access = attempt.declared.policy.resolve(attempt.against)
+    return replace(attempt, access=access)
+
+
+STAGES: Final[tuple[Callable[[Attempt], Attempt], ...]] = (read, check, compile_policy)
+
+
+def prepare(found: Found, against: Snapshot) -> Attempt:
+    """Take a commit through all stages.
+
+    Raises:
+        BadCommit: a stage refused it, or broke on it: then it is not tried again either, so that
+            one commit cannot keep the server busy for ever.
+    """
+    attempt = Attempt(found, against)
+    for stage in STAGES:
+        try:
+            attempt = stage(attempt)
+        except BadCommit:
+            raise
+        except Exception as error:
+            _log.exception("gitops.stage-broke", stage=stage.__name__, commit=found.commit)
+            message = f"the server failed to {stage.__name__.partition('_')[0]} this commit"
+            raise BadCommit("valid", "InternalError", message) from error
+    return attempt
+
+
+def _bad(
+    condition: str, reason: str, attempt: Attempt, diagnostics: tuple[Diagnostic, ...]
+) -> BadCommit:
+    shown = problems(diagnostics, attempt.found.files)
+    return BadCommit(condition, reason, counted(diagnostics), shown)
+
+
+def _diagnostic(fault: Fault) -> Diagnostic:
+    span = Span(fault.path or ".", fault.line, fault.column, fault.line, fault.column, 0, 0)
+    return Diagnostic(fault.code, fault.message, fault.help, span)

@@ -1,0 +1,136 @@
+"""When to look: often where it is cheap, with jitter where others are asked, slower in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mergescale.gitops.child import Fetcher
+from mergescale.gitops.errors import Transient, Waiting
+from mergescale.gitops.probe import Fingerprint, fingerprint
+from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.source import Source
+from mergescale.gitops.status import Status
+from mergescale.kernel.clock import Clock
+
+#: A local ref is trusted to be where it was for this long, then git is asked all the same.
+TRUST_S: Final = 30.0
+_FIRST_RETRY_S: Final = 1.0
+_LONGEST_RETRY_S: Final = 300.0
+#: Share of a pause that is random, so that many servers do not ask a forge at once.
+_JITTER: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Where the loop gets its pauses and their randomness from.
+
+    Attributes:
+        sleep: waits that many seconds.
+        chance: uniform in [0, 1).
+    """
+
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
+
+
+class Watcher:
+    """Follows one repository until it is cancelled.
+
+    Args:
+        reconciler: does the work.
+        fetcher: kept warm between looks, closed at the end.
+        source: what is followed, and how often it is looked at.
+        clock: for the age of the last full look.
+        pace: pauses.
+    """
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        fetcher: Fetcher,
+        source: Source,
+        clock: Clock,
+        pace: Pace | None = None,
+    ) -> None:
+        self._reconciler = reconciler
+        self._fetcher = fetcher
+        self._source = source
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._hinted = asyncio.Event()
+        self._seen: Fingerprint | None = None
+        self._due_s = clock.monotonic()
+
+    @property
+    def status(self) -> Status:
+        """Where following the repository stands now."""
+        return self._reconciler.status
+
+    async def sync(self, *, retry: bool = False) -> Status:
+        """Look now; see `Reconciler.sync`."""
+        return await self._reconciler.sync(retry=retry)
+
+    def hint(self) -> None:
+        """Say that something may have moved; the loop looks soon. Cheap, and never blocks."""
+        self._hinted.set()
+
+    async def run(self) -> None:
+        """Look, pause, look again, for ever. Cancel it to stop; no child process stays behind."""
+        try:
+            while True:
+                if self._worth_it():
+                    await self._reconciler.sync()
+                    self._due_s = self._clock.monotonic() + self._wait_s()
+                    await self._fetcher.warm()
+                await self._rest(self._pause_s())
+        finally:
+            await self._fetcher.close()
+
+    def _worth_it(self) -> bool:
+        """Say whether git is to be asked: it is time, somebody said so, or a local ref moved."""
+        hinted = self._hinted.is_set()
+        self._hinted.clear()
+        return self._moved() or hinted or self._clock.monotonic() >= self._due_s
+
+    def _moved(self) -> bool:
+        """Look at the files of a local repository.
+
+        Taken before git reads: a commit that comes in between is seen the next time.
+        """
+        local = self._source.local
+        if local is None:
+            return False
+        before, self._seen = self._seen, fingerprint(local, self._source.ref)
+        return self._seen != before
+
+    def _wait_s(self) -> float:
+        """Return how long nothing is asked of git: as configured, longer with every failure."""
+        poll_s = self._source.poll_s if self._source.local is None else TRUST_S
+        match self._reconciler.trouble:
+            case Waiting(retry_after_s=retry_after_s):
+                wait_s = retry_after_s
+            case Transient():
+                doublings = min(self._reconciler.status.attempts - 1, 16)
+                wait_s = min(_FIRST_RETRY_S * 2**doublings, max(_LONGEST_RETRY_S, poll_s))
+            case _:
+                wait_s = poll_s
+        return wait_s * (1 + _JITTER * (self._pace.chance() - 0.5))
+
+    def _pause_s(self) -> float:
+        """Return how long the loop sleeps: a local repository's files are looked at meanwhile."""
+        left_s = max(0.0, self._due_s - self._clock.monotonic())
+        return left_s if self._source.local is None else min(left_s, self._source.poll_s)
+
+    async def _rest(self, pause_s: float) -> None:
+        """Pause, or until a hint."""
+        hinted = asyncio.ensure_future(self._hinted.wait())
+        slept = asyncio.ensure_future(self._pace.sleep(pause_s))
+        try:
+            await asyncio.wait({hinted, slept}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hinted.cancel()
+            slept.cancel()

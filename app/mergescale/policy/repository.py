@@ -1,0 +1,140 @@
+"""The texts of a watched repository -> a `Declaration`, or everything that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Final
+
+from mergescale.domain.declaration import Declaration, DeclaredUser
+from mergescale.domain.tailnet import Dns, Relays, Settings
+from mergescale.policy import hujson
+from mergescale.policy.check import check
+from mergescale.policy.compile import compile_policy
+from mergescale.policy.compiled import CompiledPolicy
+from mergescale.policy.diagnostics import (
+    Diagnostic,
+    Report,
+    file_span,
+    has_errors,
+    sort_diagnostics,
+)
+from mergescale.policy.files import derp, dns, tags, tailnet, users
+from mergescale.policy.files.validate import Schema, validate
+from mergescale.policy.hujson import Value
+from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
+
+POLICY: Final = "policy.hujson"
+USERS: Final = "users.hujson"
+TAGS: Final = "tags.hujson"
+DERP: Final = "derp.hujson"
+DNS: Final = "dns.hujson"
+TAILNET: Final = "tailnet.hujson"
+SUFFIX: Final = ".hujson"
+
+#: What may stand beside the policy, with the schema of each.
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    TAILNET: tailnet.SCHEMA,
+    USERS: users.SCHEMA,
+    TAGS: tags.SCHEMA,
+    DERP: derp.SCHEMA,
+    DNS: dns.SCHEMA,
+}
+FILES: Final = (POLICY, *SCHEMAS)
+
+#: Names that a broken file would have declared are not reported as missing.
+_FOLLOWS: Final = {USERS: "policy.unknown-group", TAGS: "policy.unknown-tag"}
+
+
+def declare(files: Mapping[str, str]) -> tuple[Declaration | None, tuple[Diagnostic, ...]]:
+    """Read a repository.
+
+    Args:
+        files: name in the watched folder -> text. Names that do not end in ``.hujson`` and names
+            in folders are left alone.
+
+    Returns:
+        What the texts mean, None when there is an error anywhere; and all that is to be said,
+        sorted by file and place.
+    """
+    ours = {name: text for name, text in files.items() if name.endswith(SUFFIX) and "/" not in name}
+    report = Report()
+    _check_names(ours, report)
+    values: dict[str, Value] = {}
+    found: list[Diagnostic] = []
+    for name in FILES:
+        if name in ours:
+            value, said = _parse(name, ours[name])
+            found += said
+            if value is not None:
+                values[name] = value
+    people, settings, names, relays = _read_beside(values, report)
+    policy, said = _read_policy(values, ours, people)
+    found = [*found, *said, *report.diagnostics()]
+    diagnostics = sort_diagnostics(found)
+    if policy is None or has_errors(diagnostics):
+        return None, diagnostics
+    return Declaration(policy, settings, names, relays, people), diagnostics
+
+
+def _check_names(files: Mapping[str, str], report: Report) -> None:
+    # INVARIANT(empty-never-widens): no policy is an error, never an empty or a default policy.
+    if POLICY not in files:
+        message = f"there is no {POLICY}"
+        help_ = "every commit needs one; the policy in force stays"
+        report.error("repository.no-policy", file_span(POLICY), message, help_)
+    for name in files:
+        if name not in FILES:
+            report.unknown("repository.unknown-file", file_span(name), "file", name, FILES)
+
+
+@lru_cache(maxsize=32)
+def _parse(name: str, text: str) -> tuple[Value | None, tuple[Diagnostic, ...]]:
+    """Read and validate one file; most commits leave most files as they are."""
+    value, found = hujson.parse(text, name)
+    if value is not None and name in SCHEMAS:
+        found = (*found, *validate(value, SCHEMAS[name]))
+    return value, found
+
+
+def _read_beside(
+    values: Mapping[str, Value], report: Report
+) -> tuple[tuple[DeclaredUser, ...] | None, Settings, Dns, Relays]:
+    """Read what stands beside the policy; defaults for what is not there."""
+    return (
+        users.read(values[USERS], report) if USERS in values else None,
+        tailnet.read(values[TAILNET], report) if TAILNET in values else Settings(),
+        dns.read(values[DNS], report) if DNS in values else Dns(),
+        derp.read(values[DERP], report) if DERP in values else Relays(),
+    )
+
+
+def _read_policy(
+    values: Mapping[str, Value], files: Mapping[str, str], people: tuple[DeclaredUser, ...] | None
+) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
+    """Check the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
+    if POLICY not in values:
+        return None, ()
+    document, found = check(
+        values[POLICY],
+        extra_groups=_groups(values),
+        extra_tags=_tags(values),
+        known_users=None if people is None else KnownUsers([u.login for u in people], managed=True),
+    )
+    broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
+    return (
+        None if document is None else compile_policy(document),
+        tuple(one for one in found if one.code not in broken),
+    )
+
+
+def _groups(values: Mapping[str, Value]) -> Iterator[ExtraGroup]:
+    if USERS in values:
+        for group, login in users.memberships(values[USERS]):
+            yield ExtraGroup(str(group.scalar), (str(login.scalar),), group.span)
+
+
+def _tags(values: Mapping[str, Value]) -> Iterator[ExtraTag]:
+    if TAGS in values:
+        for member, owners in tags.owners(values[TAGS]):
+            yield ExtraTag(member.key, owners.items if owners is not None else (), member.key_span)
