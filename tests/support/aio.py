@@ -42,6 +42,12 @@ def aio(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     return runner
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until `condition` holds; the test's deadline is the deadline."""
+    while not condition():  # noqa: ASYNC110 - what is waited for belongs to code without events
+        await asyncio.sleep(0)
+
+
 async def turns(count: int = 5) -> None:
     """Let the loop do what is due, without the passing of time."""
     for _ in range(count):

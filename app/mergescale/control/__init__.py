@@ -2,7 +2,7 @@
 
 From the socket upwards::
 
-    server.edge      owns the first request head, hands the socket over
+    server.takeover  owns the first request head, hands the socket over
     upgrade          handshake text -> refusal | error frame | channel
     channel          Noise records <-> plaintext, on a socket or behind ``websocket``
     bridge           HTTP/2 server: one ASGI call per stream (``exchange``)

@@ -12,17 +12,18 @@ What must hold:
   its handler, and ``held_bytes`` here; after ``stall_s`` without progress the connection is dropped.
 * INVARIANT(told): when a stream or the connection ends, its handler gets ``http.disconnect`` in the
   same turn of the loop, and is cancelled ``orphan_s`` later if it still runs.
+
+Longer than other modules as it is one state machine: each part of it reads the flags of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -34,10 +35,14 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
+from h2.exceptions import H2Error, StreamClosedError
 
 from mergescale.control.exchange import Exchange
+from mergescale.control.http2 import (
+    CONNECTION_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES,
+    server_connection,
+)
 from mergescale.control.limits import Limits, OverheadBudget
 from mergescale.control.scope import Peer, request_scope
 from mergescale.kernel.errors import RemoteProtocolError
@@ -50,10 +55,6 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 SLICE_BYTES = 16 << 10
 #: LIMIT: a body longer than this lets the other connections of the loop have a turn.
 FLUSH_BYTES = 64 << 10
-#: LIMIT: window of the connection: bodies that handlers have not taken yet, all streams together.
-CONNECTION_WINDOW_BYTES = 1 << 20
-#: LIMIT: one stream gets the RFC's default, so that no stream can use up the connection's window.
-STREAM_WINDOW_BYTES = 65_535
 
 
 class Wire(Protocol):
@@ -70,12 +71,6 @@ class Wire(Protocol):
 
     def waiting_bytes(self) -> int:
         """Return how much written data has not left yet."""
-
-
-class _Connection(H2Connection):
-    # LIMIT: the default remembers 65,536 closed streams, megabytes on a connection that lives for
-    # weeks; frames still under way belong to the last few at most.
-    MAX_CLOSED_STREAMS = 512
 
 
 class Bridge:
@@ -112,7 +107,7 @@ class Bridge:
         self._unflushed_bytes = 0
         self._held = b""
         self._stall: asyncio.TimerHandle | None = None
-        self._connection = _server_connection(limits)
+        self._connection = server_connection(limits)
 
     # ------------------------------------------------------------------ from the channel
 
@@ -206,7 +201,7 @@ class Bridge:
         exchange = self._exchanges.get(stream_id)
         if exchange is None or exchange.lost or self.closed:
             return
-        self._connection.reset_stream(stream_id, code)
+        self._reset_unless_closed(stream_id, code)
         self._orphan(exchange, self.limits.orphan_s)
         self._flush_soon()
 
@@ -314,12 +309,12 @@ class Bridge:
         # LIMIT: a reset frees the stream at once but its handler may run on for a while. Twice
         # the announced streams is room for both.
         if len(self._exchanges) >= 2 * self.limits.streams:
-            self._connection.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._reset_unless_closed(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         try:
             scope = request_scope(event.headers, self._peer)
         except RemoteProtocolError:
-            self._connection.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._reset_unless_closed(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         exchange = self._exchanges[stream_id] = Exchange(self, stream_id, scope)
         exchange.task = task = self.loop.create_task(self._run(stream_id, exchange))
@@ -344,14 +339,23 @@ class Bridge:
         """Answer 413 if nothing was answered yet, and stop the upload."""
         if not exchange.started:
             fields = [(b":status", b"413"), (b"content-length", b"0")]
-            self._connection.send_headers(stream_id, fields, end_stream=True)
+            with contextlib.suppress(StreamClosedError):
+                self._connection.send_headers(stream_id, fields, end_stream=True)
         # SPEC(RFC 9113 8.1): a complete response may stop the upload by NO_ERROR.
         code = ErrorCodes.CANCEL if exchange.started else ErrorCodes.NO_ERROR
         self.reset(stream_id, code)
 
+    def _reset_unless_closed(self, stream_id: int, code: ErrorCodes) -> None:
+        """Send RST_STREAM. The client may have been faster, by a later frame of the same slice."""
+        with contextlib.suppress(StreamClosedError):
+            self._connection.reset_stream(stream_id, code)
+
     # ------------------------------------------------------------------ life of an exchange
 
     async def _run(self, stream_id: int, exchange: Exchange) -> None:
+        if exchange.lost:  # reset before its turn came: a flood does not get to the handlers
+            self._settle(stream_id, exchange)
+            return
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception:
@@ -382,7 +386,7 @@ class Bridge:
         except H2Error:
             # The handler's own headers broke the stream's state; the client sees it end all the
             # same, and the traceback is in the log.
-            connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+            self._reset_unless_closed(stream_id, ErrorCodes.INTERNAL_ERROR)
         self._flush_soon()
 
     def _orphan(self, exchange: Exchange, orphan_s: float) -> None:
@@ -408,18 +412,3 @@ class Bridge:
         for exchange in list(self._exchanges.values()):
             if not exchange.lost:
                 self._orphan(exchange, orphan_s)
-
-
-def _server_connection(limits: Limits) -> H2Connection:
-    connection = _Connection(H2Configuration(client_side=False, header_encoding=None))
-    connection.local_settings = Settings(
-        client=False,
-        initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_list_bytes,
-            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-        },
-    )
-    # In force before the client has acknowledged it: requests may come earlier than that.
-    connection.decoder.max_header_list_size = limits.header_list_bytes
-    return connection

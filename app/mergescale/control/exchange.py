@@ -8,6 +8,7 @@ request and a stream that sleeps for minutes.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from mergescale.control.limits import Limits
 HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+#: SPEC(RFC 9113 8.2.1): what a field value must not contain.
+FORBIDDEN = re.compile(rb"[\0\r\n]")
 DISCONNECT: dict[str, Any] = {"type": "http.disconnect"}
 
 
@@ -162,13 +165,8 @@ class Exchange:
         await self._until_writable()
         if self.lost:
             return
+        fields = response_fields(status, headers)
         self.started = True
-        fields = [(b":status", b"%d" % status)]
-        fields += [
-            (lower, bytes(value))
-            for name, value in headers
-            if (lower := bytes(name).lower()) not in HOP_BY_HOP
-        ]
         self._bridge.send_headers(self._stream_id, fields)
 
     async def _send_body(self, body: bytes, *, end: bool) -> None:
@@ -224,3 +222,21 @@ class Exchange:
     def _wake_receiver(self) -> None:
         if self._receiving is not None and not self._receiving.done():
             self._receiving.set_result(None)
+
+
+def response_fields(
+    status: int, headers: Iterable[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Return the HTTP/2 header list of a response.
+
+    Raises:
+        ValueError: a value with a line break or NUL, which hyper-h2 would send as it is.
+    """
+    fields = [(b":status", b"%d" % status)]
+    for name, value in headers:
+        lower = bytes(name).lower()
+        if FORBIDDEN.search(value):
+            raise ValueError("a header value with a line break or NUL")
+        if lower not in HOP_BY_HOP:
+            fields.append((lower, bytes(value)))
+    return fields

@@ -57,13 +57,13 @@ class OverheadBudget:
     WINDOW_UPDATE of dead streams and kinds of frames nobody has thought of yet cost 9 bytes or
     more each. A reset costs `RESET_COST` on top, as it may undo a request that already ran.
 
-    LIMIT: `BURST` is about a thousand request heads at once; `RATE_PER_S` is a hundred requests
+    LIMIT: `BURST` is about five hundred request heads at once; `RATE_PER_S` is a hundred requests
     per second for as long as one likes, where a real client makes a handful per minute. Data sent
     to the client earns 1/32 back: a Go client acknowledges each 4 KiB with two WINDOW_UPDATEs of
     13 bytes, which is 1/157.
     """
 
-    BURST = 512 << 10
+    BURST = 256 << 10
     RATE_PER_S = 32 << 10
     EARNED_SHIFT = 5
     RESET_COST = 2 << 10

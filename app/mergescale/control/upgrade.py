@@ -92,7 +92,7 @@ class Door:
 
 
 class Ts2021:
-    """Takes ``POST /ts2021`` over from the edge; see ``server.edge.Takeover``."""
+    """Takes ``POST /ts2021`` over from the edge; see ``server.takeover.Takeover``."""
 
     def __init__(self, door: Door) -> None:
         self._door = door

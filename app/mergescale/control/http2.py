@@ -1,0 +1,36 @@
+"""hyper-h2 set up as the server inside Noise: windows, settings and what it remembers."""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+
+from mergescale.control.limits import Limits
+
+#: LIMIT: window of the connection: bodies that handlers have not taken yet, all streams together.
+CONNECTION_WINDOW_BYTES = 1 << 20
+#: LIMIT: one stream gets the RFC's default, so that no stream can use up the connection's window.
+STREAM_WINDOW_BYTES = 65_535
+
+
+class _Connection(H2Connection):
+    # LIMIT: the default remembers 65,536 closed streams, megabytes on a connection that lives for
+    # weeks; frames still under way belong to the last few at most.
+    MAX_CLOSED_STREAMS = 512
+
+
+def server_connection(limits: Limits) -> H2Connection:
+    """Return a connection that has sent nothing yet."""
+    connection = _Connection(H2Configuration(client_side=False, header_encoding=None))
+    connection.local_settings = Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_list_bytes,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+        },
+    )
+    # In force before the client has acknowledged it: requests may come earlier than that.
+    connection.decoder.max_header_list_size = limits.header_list_bytes
+    return connection

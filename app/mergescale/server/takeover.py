@@ -1,0 +1,282 @@
+"""The first request head of every socket, and who owns the socket after it.
+
+HTTP/1.1 goes to the outer ASGI application by way of uvicorn. A request that asks to upgrade to a
+protocol somebody claimed (``/ts2021``, ``/derp``) leaves HTTP: its socket goes to a `Takeover`,
+with whatever bytes were read behind the head. An upgrade that nobody claimed is ignored, as RFC
+9110 7.8 allows, and the request is answered as if it had not asked.
+
+uvicorn has no public way to give a socket away, so `EdgeProtocol` uses private hooks of
+``HttpToolsProtocol``; they are listed in `UVICORN_HOOKS`, and a contract test pins them.
+
+What must hold: INVARIANT(bytes): bytes read behind the head of an upgrade reach its takeover
+(spec 9.3, pitfall 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from mergescale.server.listeners import watch_for_dead_peer
+from mergescale.wire.httphead import Rejection, RequestHead, split_target
+
+#: Private names of uvicorn 0.54's ``HttpToolsProtocol`` that this module calls or overrides.
+UVICORN_HOOKS = (
+    "_get_upgrade",
+    "_should_upgrade",
+    "_should_upgrade_to_ws",
+    "_unset_keepalive_if_required",
+    "handle_websocket_upgrade",
+    "on_headers_complete",
+    "on_message_begin",
+    "send_400_response",
+)
+#: Its attributes that this module reads or sets.
+UPGRADE_ATTRIBUTES = (
+    "client",
+    "connections",
+    "cycle",
+    "flow",
+    "headers",
+    "loop",
+    "parser",
+    "scheme",
+    "server_state",
+    "transport",
+)
+#: LIMIT: as nginx and others; a request head of a real client has about 600 bytes.
+HEAD_BYTES = 32 << 10
+#: LIMIT: a head takes one round trip; without a deadline, silent sockets would pile up.
+HEAD_S = 20.0
+#: LIMIT: curl offers h2c in each request, one at a time; each one ignored copies what follows it.
+IGNORED_UPGRADES = 16
+
+
+class Takeover(Protocol):
+    """Takes a socket over from HTTP.
+
+    The edge calls it with the head of a request that it claimed (see `Claim`). It answers with
+
+    * a protocol, not connected yet, with the methods ``shutdown()`` (end in order) and ``abort()``
+      (end now). The edge makes it the transport's protocol, calls ``connection_made(transport)``,
+      then ``data_received`` with the bytes behind the head, if any. The protocol writes the 101
+      itself, or none. It puts itself into ``registry.connections`` in ``connection_made`` and
+      removes itself in ``connection_lost``; its long-lived tasks are in ``registry.tasks``;
+    * or a `Rejection`, which the edge sends before it closes.
+
+    It must not block; anything slow belongs into the protocol.
+    """
+
+    def __call__(
+        self, request: RequestHead, registry: ServerState, /
+    ) -> asyncio.Protocol | Rejection:
+        """Answer one upgrade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which upgrades a takeover is for.
+
+    Attributes:
+        path: origin form without query.
+        upgrade: the token of the Upgrade header, lower case.
+        method: None for any.
+    """
+
+    path: str
+    upgrade: str
+    method: str | None = None
+
+
+@dataclass(slots=True)
+class Routes:
+    """What `EdgeProtocol` needs besides uvicorn's own arguments.
+
+    Attributes:
+        takeovers: who gets which upgrades.
+        head_s: seconds a request head may take.
+        stopping: the edge closes; a connection that was being accepted just then comes too late.
+    """
+
+    takeovers: Mapping[Claim, Takeover]
+    head_s: float = HEAD_S
+    stopping: bool = False
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """HTTP/1.1 until an upgrade takes the socket away."""
+
+    def __init__(
+        self, config: Config, state: ServerState, app_state: dict[str, Any], routes: Routes
+    ) -> None:
+        super().__init__(config=config, server_state=state, app_state=app_state)
+        self._routes = routes
+        self._takeover: Takeover | None = None
+        self._websocket = False
+        self._head_open = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the deadline of the first head."""
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn narrows it
+        watch_for_dead_peer(transport.get_extra_info("socket"))
+        self._head_timer = self.loop.call_later(self._routes.head_s, self._head_is_late)
+        if self._routes.stopping:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; at the end of an upgrade's head, decide who gets the rest."""
+        self._unset_keepalive_if_required()
+        for _ in range(IGNORED_UPGRADES):
+            data = self._feed(data)
+            if not data:
+                return
+        self._reject(Rejection(400, "too many upgrades in one write"))
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse `data`; return what is to be parsed again."""
+        if self._head_open:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        else:
+            if self._head_open and self._head_bytes > HEAD_BYTES:
+                self._reject(Rejection(431, "the request head is too long"))
+        return b""
+
+    # ------------------------------------------------------------------ the head
+
+    def on_message_begin(self) -> None:
+        """Begin a head, with its own deadline and size."""
+        super().on_message_begin()
+        self._takeover, self._websocket = None, False
+        self._head_open, self._head_bytes = True, 0
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._routes.head_s, self._head_is_late)
+
+    def on_headers_complete(self) -> None:
+        """Normalise the target and decide, once, who gets the socket."""
+        self._head_open = False
+        self._stop_head_timer()
+        authority, self.url = split_target(self.url)
+        if authority:
+            # SPEC(RFC 9112 3.2.2): an absolute target overrides the Host header.
+            others = [pair for pair in self.headers if pair[0] != b"host"]
+            self.headers[:] = [(b"host", authority), *others]
+        if self.parser.should_upgrade() and self._may_upgrade_now():
+            self._takeover = self._claimed()
+            self._websocket = self._takeover is None and self._asks_for_websocket()
+        super().on_headers_complete()
+
+    def _may_upgrade_now(self) -> bool:
+        """HTTP/1.0 cannot upgrade, nor can a request behind one that is not answered yet."""
+        before: RequestResponseCycle | None = self.cycle  # None before the first request
+        waiting = before is not None and not before.response_complete
+        return self.parser.get_http_version() == "1.1" and not waiting
+
+    def _claimed(self) -> Takeover | None:
+        upgrade = (self._get_upgrade() or b"").decode("latin-1").strip()
+        path = unquote(self.url.partition(b"?")[0].decode("latin-1"))
+        method = self.parser.get_method().decode("latin-1")
+        takeovers = self._routes.takeovers
+        exact = takeovers.get(Claim(path, upgrade, method))
+        return exact or takeovers.get(Claim(path, upgrade))
+
+    def _asks_for_websocket(self) -> bool:
+        return self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
+
+    def _should_upgrade(self) -> bool:
+        """Keep the parent from dispatching: `_upgrade` does it, whatever it will be.
+
+        The parent asks several times per request; the answer must not change in between.
+        """
+        return True
+
+    # ------------------------------------------------------------------ after the head
+
+    def _upgrade(self, rest: bytes) -> bytes:
+        """Give the socket to whoever it is for; return what is still HTTP."""
+        if self._takeover is not None:
+            self._hand_over(self._takeover, rest)
+        elif self._websocket:
+            # RFC 6455 4.1: a client sends nothing before the answer, so `rest` is empty.
+            self.handle_websocket_upgrade()
+        elif self.parser.get_method() == b"CONNECT":
+            self._reject(Rejection(405, "this is no proxy"))
+        else:
+            return self._without_upgrade() + rest
+        return b""
+
+    def _hand_over(self, takeover: Takeover, rest: bytes) -> None:
+        answer = takeover(self._request_head(), self.server_state)
+        if isinstance(answer, Rejection):
+            self._reject(answer)
+            return
+        self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment] # breaks the cycle through its callbacks
+        self.transport.set_protocol(answer)
+        answer.connection_made(self.transport)
+        if self.flow.write_paused:
+            # asyncio tells a protocol once, and it told the one before.
+            answer.pause_writing()
+        if rest and not self.transport.is_closing():
+            answer.data_received(rest)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the same head without its Upgrade header, for a fresh parser.
+
+        The old parser has stopped at the end of the head and would take a body for the next
+        request.
+        """
+        version = self.parser.get_http_version().encode("ascii")
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        return b"".join([*head, b"\r\n"])
+
+    def _request_head(self) -> RequestHead:
+        path, _, query = self.url.partition(b"?")
+        return RequestHead(
+            method=self.parser.get_method().decode("latin-1"),
+            path=unquote(path.decode("latin-1")),
+            query=query,
+            headers=tuple(self.headers),
+            client=self.client,
+            tls=self.scheme == "https",
+        )
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.transport.write(rejection.encode())
+        self.transport.close()
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
