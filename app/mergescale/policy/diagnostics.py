@@ -113,10 +113,21 @@ class Report:
 
     def unknown(self, code: str, span: Span, what: str, name: str, known: Iterable[str]) -> None:
         """Note that `name` is not among the `known` names of this kind, and suggest one."""
+        self.missing(code, span, f"{what} {quoted(name)} is not known", name, known)
+
+    def missing(
+        self,
+        code: str,
+        span: Span,
+        message: str,
+        name: str,
+        known: Iterable[str],
+        fallback: str = "",
+    ) -> None:
+        """Note an error about `name`; suggest one of the `known` names, else the `fallback`."""
         if len(self._errors) < MAX_DIAGNOSTICS:
             close = nearest(name, known)
-            help_ = f"did you mean {quoted(close)}?" if close else ""
-            self.error(code, span, f"{what} {quoted(name)} is not known", help_)
+            self.error(code, span, message, f"did you mean {quoted(close)}?" if close else fallback)
 
     @property
     def failed(self) -> bool:

@@ -1,0 +1,331 @@
+"""A compiled policy resolved against the nodes of one snapshot: `domain.access.Access`.
+
+Who sees whom, and each node's filter, are computed when asked for and kept; `refreshed` carries
+over what the change did not touch, with the identity of every object, so that whoever compares
+two accesses sees with ``is`` that nothing happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mergescale.domain.access import Access, Destination, FilterRule, Sources
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix, is_exit
+from mergescale.domain.slots import Slots
+from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.user import User
+from mergescale.kernel.ids import NodeId, Slot, UserId
+from mergescale.policy.compiled import CompiledPolicy, CompiledRule, TargetKind, Wide
+from mergescale.policy.membership import (
+    Moves,
+    Seat,
+    Table,
+    each_bit,
+    empty_table,
+    seat_of,
+    update,
+)
+from mergescale.policy.ports import Ports
+from mergescale.policy.principals import of_login, of_node
+from mergescale.policy.selectors import Range
+
+#: SPEC(hosted service): ``*`` as a source: the tailnet's addresses without ChromeOS's 100.115.92/23.
+TAILNET_SOURCES: Final = (
+    "100.64.0.0-100.115.91.255",
+    "100.115.94.0-100.127.255.255",
+    "fd7a:115c:a1e0::/48",
+)
+#: What ``autogroup:internet`` leads to: no private (RFC 1918), link-local (RFC 3927) or shared
+#: (RFC 6598) IPv4 address; of IPv6 what is globally routed (RFC 4291).
+INTERNET: Final[Mapping[int, tuple[str, ...]]] = {
+    4: (
+        "0.0.0.0-9.255.255.255",
+        "11.0.0.0-100.63.255.255",
+        "100.128.0.0-169.253.255.255",
+        "169.255.0.0-172.15.255.255",
+        "172.32.0.0-192.167.255.255",
+        "192.169.0.0-255.255.255.255",
+    ),
+    6: ("2000::/3",),
+}
+
+
+class _Part(NamedTuple):
+    """The part of a rule that concerns a node.
+
+    Attributes:
+        rule: the rule.
+        targets: of its targets, those the node is among.
+        key: the same for all nodes whose chunk is the same whoever they are, else None.
+    """
+
+    rule: CompiledRule
+    targets: tuple[tuple[TargetKind, Ports], ...]
+    key: tuple[int, int] | None
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What was computed so far; every entry is right for as long as it is here.
+
+    Attributes:
+        parts: targets of a seat -> its parts; depends on the policy only, so it is shared.
+        sources: number -> its list.
+        own_sources: user -> the list of its own nodes.
+        shared: by `_Part.key`, the chunks that several nodes have.
+        visible: (sources, targets) of a seat -> slots, before its own nodes are added.
+    """
+
+    parts: dict[int, tuple[_Part, ...]] = field(default_factory=dict)
+    sources: dict[int, Sources] = field(default_factory=dict)
+    own_sources: dict[UserId, Sources] = field(default_factory=dict)
+    chunks: dict[Slot, Mapping[str, FilterRule]] = field(default_factory=dict)
+    shared: dict[tuple[int, int], FilterRule] = field(default_factory=dict)
+    visible: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
+    """Resolve against all nodes of the snapshot."""
+    seats: dict[Slot, Seat | None] = {
+        slot: seat_of(policy, snapshot, snapshot.nodes[node])
+        for node, slot in snapshot.slots.of.items()
+    }
+    table, _ = update(policy, empty_table(policy), seats)
+    return ResolvedAccess(policy, snapshot.slots, table, _Memory())
+
+
+class ResolvedAccess:
+    """Implements `domain.access.Access`."""
+
+    __slots__ = ("_memory", "_policy", "_reach", "_slots", "_table")
+
+    def __init__(self, policy: CompiledPolicy, slots: Slots, table: Table, memory: _Memory) -> None:
+        self._policy = policy
+        self._slots = slots
+        self._table = table
+        self._memory = memory
+        self._reach = tuple(self._reached(rule) for rule in policy.rules)
+
+    @property
+    def policy(self) -> CompiledPolicy:
+        """The policy this was resolved from."""
+        return self._policy
+
+    def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> Access:
+        """Resolve again after the nodes `changed` were added, replaced or dropped."""
+        if snapshot.slots.generation != self._slots.generation:
+            return resolve(self._policy, snapshot)
+        moved: dict[Slot, Seat | None] = {}
+        for node_id in changed:
+            node = snapshot.nodes.get(node_id)
+            slot = (self._slots if node is None else snapshot.slots).of.get(node_id)
+            if slot is None:
+                continue
+            seat = None if node is None else seat_of(self._policy, snapshot, node)
+            if seat != self._table.seats.get(slot):
+                moved[slot] = seat
+        if not moved:
+            return self
+        table, moves = update(self._policy, self._table, moved)
+        memory = self._carried(table, moves)
+        return ResolvedAccess(self._policy, snapshot.slots, table, memory)
+
+    def visible(self, slot: Slot) -> int:
+        """Return the slots this node sees and is seen by; symmetric, itself excluded."""
+        seat = self._table.seats.get(slot)
+        if seat is None:
+            return 0
+        key = seat.sources, seat.targets
+        seen = self._memory.visible.get(key)
+        if seen is None:
+            seen = self._memory.visible[key] = self._seen(seat)
+        if seat.owner is not None and seat.sources & self._policy.own_sources:
+            seen |= self._table.own[seat.owner]
+        return seen & ~(1 << slot)
+
+    def chunks(self, slot: Slot) -> Mapping[str, FilterRule]:
+        """Return the node's packet filter as named chunks."""
+        found = self._memory.chunks.get(slot)
+        if found is None:
+            seat = self._table.seats.get(slot)
+            found = {} if seat is None else dict(self._filter(seat))
+            self._memory.chunks[slot] = found
+        return found
+
+    def users_of(self, router: NodeId, prefix: Prefix) -> int:
+        """Return the slots that may send to some address of `prefix` through `router`."""
+        slot = self._slots.of.get(router)
+        seat = None if slot is None else self._table.seats.get(slot)
+        if seat is None or slot is None or prefix not in seat.routes:
+            return 0
+        users = 0
+        for rule, targets, _ in self._parts(seat.targets):
+            if any(_leads_into(target, prefix) for target, _ in targets):
+                users |= self._table.sources[rule.source]
+        return (users | self._answered_through(prefix)) & ~(1 << slot)
+
+    def may_take_tag(self, user: User, tag: str) -> bool:
+        """Say whether `tagOwners` lets the user make nodes with this tag."""
+        owners = self._policy.ownership.tag_owners.get(tag, frozenset())
+        principals = of_login(user.login, self._policy.groups_of)
+        return not user.suspended and not owners.isdisjoint(principals)
+
+    def has_tag(self, tag: str) -> bool:
+        """Say whether the tag is declared."""
+        return tag in self._policy.ownership.tag_owners
+
+    def approves(self, node: Node, owner: User | None, prefix: Prefix) -> bool:
+        """Say whether `autoApprovers` lets this node route the prefix."""
+        principals = of_node(node.tags, owner, self._policy.groups_of)
+        return self._policy.ownership.approves(principals, prefix)
+
+    def _reached(self, rule: CompiledRule) -> int:
+        bits = 0
+        for target, _ in rule.targets:
+            bits |= self._table.targets[target]
+        return bits
+
+    def _seen(self, seat: Seat) -> int:
+        """Return whom the rules let it reach or be reached by."""
+        seen = 0
+        for rule, reach in zip(self._policy.rules, self._reach, strict=True):
+            if seat.sources >> rule.source & 1:
+                seen |= reach
+        for rule, _, _ in self._parts(seat.targets):
+            seen |= self._table.sources[rule.source]
+        return seen
+
+    def _answered_through(self, prefix: Prefix) -> int:
+        """Return whom a subnet may reach: their answers, too, go back through its router.
+
+        SPEC(wireguard): a client drops what arrives from an address outside of AllowedIPs.
+        """
+        if is_exit(prefix):
+            return 0
+        lookup = self._policy.source_lookup
+        first, last = int(prefix.network_address), int(prefix.broadcast_address)
+        inside = lookup.always | lookup.by_address.meeting(prefix.version, first, last)
+        reached = 0
+        for rule, reach in zip(self._policy.rules, self._reach, strict=True):
+            if inside >> rule.source & 1:
+                reached |= reach
+        return reached
+
+    def _parts(self, targets: int) -> tuple[_Part, ...]:
+        found = self._memory.parts.get(targets)
+        if found is None:
+            every = (self._part(rule, targets) for rule in self._policy.rules)
+            found = self._memory.parts[targets] = tuple(part for part in every if part.targets)
+        return found
+
+    def _part(self, rule: CompiledRule, among: int) -> _Part:
+        kinds = self._policy.targets
+        targets = tuple((kinds[one], ports) for one, ports in rule.targets if among >> one & 1)
+        hits = sum(1 << at for at, (one, _) in enumerate(rule.targets) if among >> one & 1)
+        alike = all(isinstance(one, Range) or one is Wide.ANYTHING for one, _ in targets)
+        return _Part(rule, targets, (id(rule), hits) if alike else None)
+
+    def _filter(self, seat: Seat) -> Iterator[tuple[str, FilterRule]]:
+        for rule, targets, key in self._parts(seat.targets):
+            chunk = None if key is None else self._memory.shared.get(key)
+            if chunk is None:
+                chunk = self._chunk(rule, targets, seat)
+                if key is not None:
+                    self._memory.shared[key] = chunk
+            if chunk.sources.texts:
+                yield rule.name, chunk
+        if seat.owner is None:
+            return
+        for rule in self._policy.own_rules:
+            if seat.sources >> rule.source & 1:
+                places = tuple(
+                    Destination(ip, ports.first, ports.last)
+                    for _, ports in rule.targets
+                    for ip in (seat.ipv4, seat.ipv6)
+                )
+                yield rule.name, FilterRule(self._own_sources(seat.owner), places, rule.protocols)
+
+    def _chunk(
+        self, rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat
+    ) -> FilterRule:
+        places = tuple(
+            Destination(ip, ports.first, ports.last)
+            for target, ports in targets
+            for ip in _addresses(target, seat)
+        )
+        return FilterRule(self._sources(rule.source), places, rule.protocols)
+
+    def _sources(self, number: int) -> Sources:
+        found = self._memory.sources.get(number)
+        if found is None:
+            one = self._policy.sources[number]
+            texts = {each.text for each in one.ranges} | self._addresses(self._table.listed[number])
+            if one.everyone:
+                texts.update(TAILNET_SOURCES, self._table.subnets)
+            found = self._memory.sources[number] = Sources(tuple(sorted(texts)))
+        return found
+
+    def _own_sources(self, user: UserId) -> Sources:
+        found = self._memory.own_sources.get(user)
+        if found is None:
+            found = Sources(tuple(sorted(self._addresses(self._table.own[user]))))
+            self._memory.own_sources[user] = found
+        return found
+
+    def _addresses(self, slots: int) -> set[str]:
+        seats = [self._table.seats[Slot(slot)] for slot in each_bit(slots)]
+        return {address for seat in seats for address in (seat.ipv4, seat.ipv6)}
+
+    def _carried(self, table: Table, moves: Moves) -> _Memory:
+        """Return what stays right in the next access."""
+        old, rules = self._memory, self._policy.rules
+        stale = moves.slots
+        for user in moves.owners:
+            stale |= table.own.get(user, 0)
+        reached = 0
+        for rule in rules:
+            if moves.sources >> rule.source & 1:
+                for target, _ in rule.targets:
+                    reached |= 1 << target
+        for target in each_bit(reached):
+            stale |= table.targets[target]
+        dirty = {id(rule) for rule in rules if moves.sources >> rule.source & 1}
+        # Copies first: another thread may be filling the old access while this one is made.
+        lists, own, chunks = old.sources.copy(), old.own_sources.copy(), old.chunks.copy()
+        return _Memory(
+            parts=old.parts,
+            sources={at: one for at, one in lists.items() if not moves.sources >> at & 1},
+            own_sources={user: one for user, one in own.items() if user not in moves.owners},
+            chunks={slot: one for slot, one in chunks.items() if not stale >> slot & 1},
+            shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
+        )
+
+
+def _addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
+    """Return what a target means at the node it concerns."""
+    match target:
+        case Range(text=text):
+            return (text,)
+        case Wide.ANYTHING:
+            return ("*",)
+        case Wide.INTERNET:
+            return tuple(text for version in seat.exits for text in INTERNET[version])
+        case _:
+            return (seat.ipv4, seat.ipv6)
+
+
+def _leads_into(target: TargetKind, prefix: Prefix) -> bool:
+    """Say whether a target that concerns a router leads to some address of its route."""
+    match target:
+        case Wide.ANYTHING:
+            return True
+        case Wide.INTERNET:
+            return is_exit(prefix)
+        case Range() if not is_exit(prefix):
+            first, last = int(prefix.network_address), int(prefix.broadcast_address)
+            return target.meets(prefix.version, first, last)
+        case _:
+            return False

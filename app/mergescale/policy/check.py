@@ -1,0 +1,250 @@
+"""A parsed policy file -> `PolicyDocument`, or everything that is wrong with it.
+
+What this version does not have is refused by name: ignoring it would change what a policy means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Final
+
+from mergescale.domain.prefixes import Prefix
+from mergescale.policy.diagnostics import Diagnostic, Report, quoted
+from mergescale.policy.document import PolicyDocument, RouteApproval, Rule
+from mergescale.policy.fields import expect, fields, items, members, string, texts
+from mergescale.policy.hujson import Kind, Member, Value
+from mergescale.policy.rules import read_acl, read_grant
+from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers, Scope
+from mergescale.policy.selectors import (
+    Autogroup,
+    Everyone,
+    Group,
+    Malformed,
+    Selector,
+    Tag,
+    User,
+    group_problem,
+    parse_range,
+    parse_selector,
+    tag_problem,
+)
+from mergescale.policy.testcases import read_test
+
+_SECTIONS: Final = (
+    "groups",
+    "hosts",
+    "tagOwners",
+    "acls",
+    "grants",
+    "autoApprovers",
+    "tests",
+    "$schema",
+)
+_IN_TAILNET: Final = "it belongs into tailnet.hujson"
+_UNSUPPORTED: Final = {
+    "ssh": "",
+    "sshTests": "",
+    "nodeAttrs": "",
+    "attrConfig": "",
+    "postures": "",
+    "defaultSrcPosture": "",
+    "ipsets": "",
+    "disableIPv4": "",
+    "oneCGNATRoute": "",
+    "derpMap": "relays belong into derp.hujson",
+    "extraDNSRecords": "DNS belongs into dns.hujson",
+    "randomizeClientPort": _IN_TAILNET,
+}
+_HOST_NAME_STOPS: Final = frozenset('/:@* "')
+
+
+def check(
+    value: Value,
+    *,
+    extra_groups: Iterable[ExtraGroup] = (),
+    extra_tags: Iterable[ExtraTag] = (),
+    known_users: KnownUsers | None = None,
+) -> tuple[PolicyDocument | None, tuple[Diagnostic, ...]]:
+    """Read a policy.
+
+    Args:
+        value: what `hujson.parse` made of ``policy.hujson``.
+        extra_groups: what ``users.hujson`` says about groups.
+        extra_tags: what ``tags.hujson`` declares.
+        known_users: who exists, as far as that is known.
+
+    Returns:
+        The document, None when there is an error; and everything there is to say.
+    """
+    report = Report()
+    scope = Scope(report, known_users)
+    sections = fields(value, report, what="policy", known=_SECTIONS, unsupported=_UNSUPPORTED)
+    string(sections.get("$schema"), report, "$schema")
+    _read_groups(sections.get("groups"), extra_groups, scope)
+    _read_hosts(sections.get("hosts"), scope)
+    owners = _declare_tags(sections.get("tagOwners"), extra_tags, scope)
+    routes, exits = _read_approvers(sections.get("autoApprovers"), scope)
+    document = PolicyDocument(
+        groups=scope.groups,
+        hosts=scope.hosts,
+        tag_owners={tag: _read_owners(tag, ones, scope) for tag, ones in owners.items()},
+        rules=_read_rules(value, sections, scope),
+        route_approvals=routes,
+        exit_approvers=exits,
+        tests=tuple(
+            test
+            for one in items(sections.get("tests"), report, "tests")
+            if (test := read_test(one, scope)) is not None
+        ),
+    )
+    return None if report.failed else document, report.diagnostics()
+
+
+def _read_rules(value: Value, sections: dict[str, Value], scope: Scope) -> tuple[Rule, ...]:
+    # INVARIANT(empty-never-widens): the hosted service admits everything when both are absent.
+    if value.kind is Kind.OBJECT and not {"acls", "grants"} & sections.keys():
+        message = "the policy has neither acls nor grants"
+        help_ = 'write "acls": [] to admit nothing'
+        scope.report.error("policy.no-rules", value.span, message, help_)
+    rules = [read_acl(one, scope) for one in items(sections.get("acls"), scope.report, "acls")]
+    grants = items(sections.get("grants"), scope.report, "grants")
+    rules += [read_grant(one, scope) for one in grants]
+    return tuple(rule for rule in rules if rule is not None)
+
+
+def _read_groups(value: Value | None, extra: Iterable[ExtraGroup], scope: Scope) -> None:
+    report = scope.report
+    for member in members(value, report, "groups"):
+        if problem := group_problem(member.key):
+            help_ = 'group names start with "group:"'
+            report.error("policy.group", member.key_span, problem, help_)
+            continue
+        logins = [
+            login
+            for text, one in texts(member.value, report, f"the members of {member.key}")
+            if (login := _group_member(member.key, text, one, scope)) is not None
+        ]
+        scope.groups[member.key] = tuple(dict.fromkeys(logins))
+    for group in extra:
+        logins = [*scope.groups.get(group.name, ()), *(one.casefold() for one in group.members)]
+        scope.groups[group.name] = tuple(dict.fromkeys(logins))
+
+
+def _group_member(group: str, text: str, value: Value, scope: Scope) -> str | None:
+    match parse_selector(text, value.span):
+        case User(login):
+            scope.login(login, value.span)
+            return login
+        case Group():
+            message = f"groups[{quoted(group)}]: {quoted(text)}: group members cannot be recursive"
+        case _:
+            message = f"groups[{quoted(group)}]: {quoted(text)} is not a login"
+    scope.report.error("policy.group", value.span, message, "list logins")
+    return None
+
+
+def _read_hosts(value: Value | None, scope: Scope) -> None:
+    report = scope.report
+    for member in members(value, report, "hosts"):
+        name, text = member.key, string(member.value, report, "an address of hosts")
+        if not name or _HOST_NAME_STOPS & set(name) or parse_range(name) is not None:
+            message = f"{quoted(name)} is not a host name"
+            report.error("policy.host", member.key_span, message)
+        if text is None:
+            continue
+        match parse_range(text):
+            case None:
+                message = f"hosts[{quoted(name)}]: {quoted(text)}: invalid address"
+                report.error("policy.host", member.value.span, message)
+            case Malformed(message, help_):
+                report.error("policy.host", member.value.span, message, help_)
+            case found:
+                scope.hosts[name] = found
+
+
+def _declare_tags(
+    value: Value | None, extra: Iterable[ExtraTag], scope: Scope
+) -> dict[str, tuple[Value, ...]]:
+    """Put all tags in scope before any owner is read: tags may own tags."""
+    report, owners = scope.report, {}
+    tags = scope.tags = {}
+    declared = [*members(value, report, "tagOwners")]
+    for member in declared:
+        if problem := tag_problem(member.key):
+            message = f"tagOwners[{quoted(member.key)}]: {problem.partition(': ')[2]}"
+            report.error("policy.tag", member.key_span, message)
+        tags[member.key] = member.key_span
+        owners[member.key] = items(member.value, report, f"the owners of {member.key}")
+    for tag in extra:
+        if tag.name in tags:
+            other = tags[tag.name]
+            message = f"tag {quoted(tag.name)} is declared twice"
+            help_ = f"the other one is at {other.file}:{other.start_line}:{other.start_column}"
+            report.error("policy.tag", tag.span, message, help_)
+            continue
+        tags[tag.name], owners[tag.name] = tag.span, tag.owners
+    return owners
+
+
+def _read_owners(tag: str, values: tuple[Value, ...], scope: Scope) -> tuple[Selector, ...]:
+    return _principals(values, scope, f"an owner of {tag}")
+
+
+def _principals(values: Iterable[Value], scope: Scope, what: str) -> tuple[Selector, ...]:
+    """Read selectors that name who owns a node: users, groups, tags, member and tagged."""
+    found: list[Selector] = []
+    for value in values:
+        text = string(value, scope.report, what)
+        match None if text is None else scope.selector(text, value.span):
+            case None:
+                continue
+            case (User() | Group() | Tag() | Autogroup("member" | "tagged")) as selector:
+                found.append(selector)
+            case Everyone() | _:
+                message = f"{quoted(str(text))} can not be {what}"
+                help_ = "name users, groups, tags, autogroup:member or autogroup:tagged"
+                scope.report.error("policy.owner", value.span, message, help_)
+    return tuple(found)
+
+
+def _read_approvers(
+    value: Value | None, scope: Scope
+) -> tuple[tuple[RouteApproval, ...], tuple[Selector, ...]]:
+    if value is None:
+        return (), ()
+    report = scope.report
+    found = fields(
+        value,
+        report,
+        what="autoApprovers",
+        known=("routes", "exitNode"),
+        unsupported={"services": ""},
+    )
+    routes = [
+        RouteApproval(prefix, approvers)
+        for member in members(found.get("routes"), report, "autoApprovers.routes")
+        for prefix, approvers in [_route(member, scope)]
+        if prefix is not None
+    ]
+    exits = items(found.get("exitNode"), report, "autoApprovers.exitNode")
+    return tuple(routes), _principals(exits, scope, "an approver")
+
+
+def _route(member: Member, scope: Scope) -> tuple[Prefix | None, tuple[Selector, ...]]:
+    report = scope.report
+    prefix = None
+    match parse_range(member.key):
+        case None:
+            message = f"{quoted(member.key)} is not a route"
+            report.error("policy.route", member.key_span, message, "write it as 10.0.0.0/8")
+        case Malformed(message, help_):
+            report.error("policy.route", member.key_span, message, help_)
+        case found if "-" in found.text:
+            message = f"{quoted(member.key)} is not a route"
+            report.error("policy.route", member.key_span, message, "write it as 10.0.0.0/8")
+        case found:
+            prefix = ip_network(found.text)
+    what = f"the approvers of {member.key}"
+    values = member.value.items if expect(member.value, Kind.ARRAY, report, what) else ()
+    return prefix, _principals(values, scope, "an approver")

@@ -1,0 +1,129 @@
+"""What compilation makes of a document: numbered sources and targets, and rules between them.
+
+Distinct source lists and distinct targets are numbered, so that what a node is to the whole
+policy is two ints: the sources it is in and the targets it is among.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mergescale.domain.access import Access
+from mergescale.domain.snapshot import Snapshot
+from mergescale.policy.diagnostics import Span
+from mergescale.policy.document import PolicyDocument
+from mergescale.policy.ownership import Ownership
+from mergescale.policy.ports import Ports
+from mergescale.policy.principals import GroupsOf, Principal
+from mergescale.policy.segments import Segments
+from mergescale.policy.selectors import Range
+
+
+@dataclass(frozen=True, slots=True)
+class SourceList:
+    """The sources of a rule.
+
+    Attributes:
+        principals: their nodes' addresses are listed.
+        ranges: listed as written.
+        everyone: ``*``: all tailnet addresses and all approved subnet routes.
+    """
+
+    principals: frozenset[Principal]
+    ranges: frozenset[Range]
+    everyone: bool
+
+    @property
+    def empty(self) -> bool:
+        """Say whether it can never list anything."""
+        return not (self.principals or self.ranges or self.everyone)
+
+
+class Wide(StrEnum):
+    """Targets that are neither named nodes nor written addresses.
+
+    Attributes:
+        ANYTHING: ``*``.
+        INTERNET: public addresses, through exit nodes.
+        OWN_DEVICES: untagged nodes of the source's own user.
+    """
+
+    ANYTHING = "*"
+    INTERNET = "autogroup:internet"
+    OWN_DEVICES = "autogroup:self"
+
+
+#: A target: nodes by name, addresses as written, or one of the wide ones.
+TargetKind = Principal | Range | Wide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledRule:
+    """One chunk of filters.
+
+    Attributes:
+        name: of the chunk; hex, made from what the rule says.
+        source: number of its `SourceList`.
+        targets: number of the target, and ports of it.
+        protocols: empty for the default ones.
+    """
+
+    name: str
+    source: int
+    targets: tuple[tuple[int, Ports], ...]
+    protocols: tuple[int, ...]
+    origin: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """From what a node is to what it is in, for either side of the rules.
+
+    Attributes:
+        by_principal: principal -> bits of the numbers.
+        by_address: the same for ranges.
+        always: bits that every node has.
+    """
+
+    by_principal: Mapping[Principal, int]
+    by_address: Segments
+    always: int
+
+    def named(self, principals: frozenset[Principal]) -> int:
+        """Return the bits that the names of a node give it."""
+        bits = 0
+        for principal in principals:
+            bits |= self.by_principal.get(principal, 0)
+        return bits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledPolicy:
+    """A policy, not yet resolved against nodes; implements ``domain.declaration.Policy``.
+
+    Attributes:
+        rules: those whose targets do not depend on the source.
+        own_rules: those to ``autogroup:self``; their `targets` number only carries ports.
+        own_sources: bits of the sources of `own_rules`.
+        internet: bit of the internet target, 0 if there is none.
+    """
+
+    document: PolicyDocument
+    rules: tuple[CompiledRule, ...]
+    own_rules: tuple[CompiledRule, ...]
+    sources: tuple[SourceList, ...]
+    targets: tuple[TargetKind, ...]
+    source_lookup: Lookup
+    target_lookup: Lookup
+    own_sources: int
+    internet: int
+    groups_of: GroupsOf
+    ownership: Ownership
+
+    def resolve(self, snapshot: Snapshot) -> Access:
+        """Resolve against the nodes and users of `snapshot`."""
+        from mergescale.policy.access import resolve
+
+        return resolve(self, snapshot)

@@ -1,0 +1,94 @@
+"""A policy as it was written, typed and with places; every name in it is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mergescale.domain.prefixes import Prefix
+from mergescale.policy.diagnostics import Span
+from mergescale.policy.ports import Ports
+from mergescale.policy.selectors import Range, Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a rule leads: a destination, ports of it, and the protocols they are of.
+
+    Attributes:
+        protocols: IP protocol numbers, sorted; empty for the default ones.
+    """
+
+    selector: Selector
+    ports: Ports
+    protocols: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of ``acls`` or ``grants``: any of the sources may reach any of the targets.
+
+    Attributes:
+        origin: where the entry stands.
+    """
+
+    sources: tuple[Selector, ...]
+    targets: tuple[Target, ...]
+    origin: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteApproval:
+    """One entry of ``autoApprovers.routes``."""
+
+    prefix: Prefix
+    approvers: tuple[Selector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One destination of a test: exactly one port.
+
+    Attributes:
+        text: as written, for messages.
+    """
+
+    selector: Selector
+    port: int
+    text: str
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTest:
+    """One entry of ``tests``.
+
+    Attributes:
+        protocols: what is asked for; empty for TCP or UDP, whichever is admitted.
+    """
+
+    source: Selector
+    accept: tuple[Probe, ...]
+    deny: tuple[Probe, ...]
+    protocols: tuple[int, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDocument:
+    """A whole policy, ``users.hujson`` and ``tags.hujson`` joined in.
+
+    Attributes:
+        groups: ``group:x`` -> logins, lower case.
+        hosts: name -> addresses.
+        tag_owners: ``tag:x`` -> who may give it.
+        rules: of ``acls``, then of ``grants``, in order.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: Mapping[str, Range] = field(default_factory=dict)
+    tag_owners: Mapping[str, tuple[Selector, ...]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    route_approvals: tuple[RouteApproval, ...] = ()
+    exit_approvers: tuple[Selector, ...] = ()
+    tests: tuple[PolicyTest, ...] = ()

@@ -1,0 +1,210 @@
+"""Which nodes are in which sources and among which targets, as bitsets.
+
+A seat is what one node is to the whole policy. The table holds all seats and, turned around, the
+nodes of every source and target; bringing it up to date costs what the changed seats cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix, is_exit
+from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.ids import Slot, UserId
+from mergescale.policy.compiled import CompiledPolicy, Lookup
+from mergescale.policy.principals import of_node
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One node that takes part.
+
+    Attributes:
+        ipv4, ipv6: its addresses as text.
+        routes: what it routes, exit routes included.
+        owner: None for a tagged node.
+        listed: bits of the sources that list its addresses.
+        sources: bits of the sources it is in: those, ``*``, and ranges it has an address in.
+        targets: bits of the targets it is among.
+    """
+
+    ipv4: str
+    ipv6: str
+    routes: tuple[Prefix, ...]
+    owner: UserId | None
+    listed: int
+    sources: int
+    targets: int
+
+    @property
+    def subnets(self) -> tuple[Prefix, ...]:
+        """Its routes without the exit routes."""
+        return tuple(one for one in self.routes if not is_exit(one))
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """The address families it is an exit node for."""
+        return tuple(one.version for one in self.routes if is_exit(one))
+
+
+def seat_of(policy: CompiledPolicy, snapshot: Snapshot, node: Node) -> Seat | None:
+    """Return the node's seat; None when it does not take part."""
+    if not snapshot.takes_part(node):
+        return None
+    owner = snapshot.owner(node)
+    principals = of_node(node.tags, owner, policy.groups_of)
+    routes = node.routes
+    listed = policy.source_lookup.named(principals)
+    targets = policy.target_lookup.named(principals) | _addressed(policy.target_lookup, node)
+    if any(is_exit(one) for one in routes):
+        targets |= policy.internet
+    return Seat(
+        ipv4=str(node.ipv4),
+        ipv6=str(node.ipv6),
+        routes=routes,
+        owner=None if owner is None else owner.id,
+        listed=listed,
+        sources=listed | _addressed(policy.source_lookup, node),
+        targets=targets,
+    )
+
+
+def _addressed(lookup: Lookup, node: Node) -> int:
+    """Return the bits a node has by its addresses and subnet routes, or always.
+
+    An exit node is not at every address of the internet: only ``*`` and ``autogroup:internet``
+    lead through it.
+    """
+    bits = lookup.always
+    if not lookup.by_address.cuts:
+        return bits
+    for address in (node.ipv4, node.ipv6):
+        bits |= lookup.by_address.meeting(address.version, int(address), int(address))
+    for one in node.routes:
+        if not is_exit(one):
+            first, last = int(one.network_address), int(one.broadcast_address)
+            bits |= lookup.by_address.meeting(one.version, first, last)
+    return bits
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All seats, and the nodes of every source and target.
+
+    Attributes:
+        seats: slot -> seat.
+        sources, targets: by number, the slots in it.
+        listed: by number, the slots whose addresses the source lists.
+        own: user -> the slots of its untagged nodes.
+        subnets: texts of all approved subnet routes, sorted.
+    """
+
+    seats: Mapping[Slot, Seat]
+    sources: tuple[int, ...]
+    listed: tuple[int, ...]
+    targets: tuple[int, ...]
+    own: Mapping[UserId, int] = field(default_factory=dict)
+    subnets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What an update of a table moved.
+
+    Attributes:
+        slots: those whose seats differ.
+        sources: bits of the sources whose lists may differ.
+        owners: users whose own nodes differ.
+    """
+
+    slots: int
+    sources: int
+    owners: frozenset[UserId]
+
+
+def empty_table(policy: CompiledPolicy) -> Table:
+    """Return the table of a tailnet without nodes."""
+    none = (0,) * len(policy.sources)
+    return Table({}, none, none, (0,) * len(policy.targets))
+
+
+def update(
+    policy: CompiledPolicy, table: Table, changed: Mapping[Slot, Seat | None]
+) -> tuple[Table, Moves]:
+    """Return the table with the seats replaced; None takes a seat away."""
+    seats = dict(table.seats)
+    sources, listed, targets = [*table.sources], [*table.listed], [*table.targets]
+    own = dict(table.own)
+    slots, dirty, rerouted = 0, 0, False
+    owners: set[UserId] = set()
+    for slot, seat in changed.items():
+        before = seats.pop(slot, None)
+        if seat is not None:
+            seats[slot] = seat
+        _flip(sources, slot, _bits_of(before, "sources") ^ _bits_of(seat, "sources"))
+        _flip(listed, slot, _bits_of(before, "listed") ^ _bits_of(seat, "listed"))
+        _flip(targets, slot, _bits_of(before, "targets") ^ _bits_of(seat, "targets"))
+        slots |= 1 << slot
+        dirty |= _relisted(before, seat)
+        rerouted |= (before.subnets if before else ()) != (seat.subnets if seat else ())
+        _move_owner(own, owners, slot, before, seat)
+    subnets = table.subnets
+    if rerouted:
+        texts = {str(one) for seat in seats.values() if seat.routes for one in seat.subnets}
+        subnets = tuple(sorted(texts))
+        dirty |= policy.source_lookup.always if subnets != table.subnets else 0
+    after = Table(seats, tuple(sources), tuple(listed), tuple(targets), own, subnets)
+    return after, Moves(slots, dirty, frozenset(owners))
+
+
+def _bits_of(seat: Seat | None, name: str) -> int:
+    bits: int = 0 if seat is None else getattr(seat, name)
+    return bits
+
+
+def _flip(sets: list[int], slot: Slot, numbers: int) -> None:
+    for one in each_bit(numbers):
+        sets[one] ^= 1 << slot
+
+
+def _relisted(before: Seat | None, after: Seat | None) -> int:
+    """Return the sources whose list of addresses differs."""
+    if before is None or after is None:
+        return _bits_of(before, "listed") | _bits_of(after, "listed")
+    if (before.ipv4, before.ipv6) != (after.ipv4, after.ipv6):
+        return before.listed | after.listed
+    return before.listed ^ after.listed
+
+
+def _move_owner(
+    own: dict[UserId, int],
+    moved: set[UserId],
+    slot: Slot,
+    before: Seat | None,
+    after: Seat | None,
+) -> None:
+    old = None if before is None else before.owner
+    new = None if after is None else after.owner
+    same_addresses = (
+        before is not None
+        and after is not None
+        and (before.ipv4, before.ipv6) == (after.ipv4, after.ipv6)
+    )
+    if old == new and same_addresses:
+        return
+    if old is not None:
+        own[old] &= ~(1 << slot)
+        moved.add(old)
+    if new is not None:
+        own[new] = own.get(new, 0) | 1 << slot
+        moved.add(new)
+
+
+def each_bit(bits: int) -> Iterator[int]:
+    """Yield the numbers of the bits that are set, ascending."""
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low

@@ -1,0 +1,132 @@
+"""The names that a policy declares, and what other files of the repository add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from mergescale.policy.diagnostics import Report, Span, quoted
+from mergescale.policy.hujson import Value
+from mergescale.policy.selectors import (
+    Autogroup,
+    Group,
+    Host,
+    Malformed,
+    Range,
+    Selector,
+    Tag,
+    User,
+    parse_selector,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraGroup:
+    """Members that ``users.hujson`` adds to a group, which need not be in the policy."""
+
+    name: str
+    members: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraTag:
+    """A tag that ``tags.hujson`` declares.
+
+    Attributes:
+        owners: string values, read like those of ``tagOwners``.
+    """
+
+    name: str
+    owners: tuple[Value, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUsers:
+    """People who are known when a policy is checked.
+
+    Attributes:
+        logins: in any case.
+        managed: they are all there are (``users.hujson``), so another login is an error; else it
+            is only worth a warning, since a person may appear later.
+    """
+
+    logins: Collection[str]
+    managed: bool
+
+
+@dataclass(slots=True)
+class Scope:
+    """What names mean while a policy is read; filled section by section."""
+
+    report: Report
+    users: KnownUsers | None = None
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: dict[str, Range] = field(default_factory=dict)
+    tags: Mapping[str, Span] = field(default_factory=dict)
+    _logins: frozenset[str] | None = None
+
+    def selector(
+        self, text: str, span: Span, *, code: str = "policy.selector", prefix: str = ""
+    ) -> Selector | None:
+        """Read a selector and report what is malformed or not declared.
+
+        Args:
+            text: the selector.
+            span: where it stands.
+            code: of the diagnostic for a malformed one.
+            prefix: put before its message.
+        """
+        match parse_selector(text, span):
+            case Malformed(message, help_):
+                self.report.error(code, span, prefix + message, help_)
+                return None
+            case selector:
+                return selector if self._declared(selector, span, prefix) else None
+
+    def login(self, login: str, span: Span) -> None:
+        """Report a login that nobody has."""
+        if self.users is None:
+            return
+        if self._logins is None:
+            self._logins = frozenset(one.casefold() for one in self.users.logins)
+        known = self._logins
+        if login.casefold() in known or login.removesuffix("@").casefold() in known:
+            return
+        if self.users.managed:
+            self.report.unknown("policy.unknown-user", span, "user", login, sorted(known))
+        else:
+            self.report.warn("policy.unknown-user", span, f"user {quoted(login)} is not known yet")
+
+    def _declared(self, selector: Selector, span: Span, prefix: str) -> bool:
+        match selector:
+            case User(login):
+                self.login(login, span)
+                return True
+            case Group(name) if name not in self.groups:
+                return self._missing("group", name, self.groups, span, prefix)
+            case Tag(name) if name not in self.tags:
+                return self._missing("tag", name, self.tags, span, prefix)
+            case Host(name) if name not in self.hosts:
+                return self._missing("host", name, self.hosts, span, prefix)
+            case _:
+                return True
+
+    def _missing(
+        self, kind: str, name: str, known: Collection[str], span: Span, prefix: str
+    ) -> bool:
+        message = f"{prefix}{kind} not found: {quoted(name)}"
+        section = {"group": "groups", "tag": "tagOwners", "host": "hosts"}[kind]
+        fallback = f"declare it in {section}"
+        self.report.missing(f"policy.unknown-{kind}", span, message, name, known, fallback)
+        return False
+
+
+def is_person(selector: Selector) -> bool:
+    """Say whether the selector names people, which ``autogroup:self`` and owners need."""
+    match selector:
+        case User() | Group() | Autogroup("member"):
+            return True
+        case _:
+            return False
