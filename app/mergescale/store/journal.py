@@ -62,7 +62,9 @@ _AFTER = (
     .order_by(JOURNAL.c.revision)
 )
 _ALL: Final = {
-    kind: select(table).where(table.c.tailnet == bindparam("tailnet"))
+    kind: select(table)
+    .where(table.c.tailnet == bindparam("tailnet"))
+    .order_by(*table.primary_key.columns)
     for kind, table in TABLES.items()
 }
 _SOME: Final = {
