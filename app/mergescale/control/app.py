@@ -1,0 +1,89 @@
+"""The inner application: what a client asks over Noise, one handler a path (spec 2.8).
+
+``control.bridge`` drives it with the proven machine key in ``request.state`` (``control.scope``).
+Paths that are not here answer 404, which no client takes for fatal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response, post
+from litestar.exceptions import HTTPException
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
+
+from mergescale.control.poll import Poller
+from mergescale.control.register import Registrar
+from mergescale.control.scope import PEER
+from mergescale.kernel.errors import Invalid, MergescaleError, NotFound, RemoteProtocolError
+from mergescale.kernel.keys import MachineKey
+from mergescale.state.engine import EngineStopped
+from mergescale.state.ports import StoreUnavailable
+from mergescale.wire.tailcfg.encode import encode
+from mergescale.wire.tailcfg.map_request import decode_map_request
+from mergescale.wire.tailcfg.register import decode_register_request
+
+log = structlog.get_logger()
+
+#: What goes wrong -> HTTP status. Clients try again with backoff whatever it is.
+_STATUS: dict[type[MergescaleError], int] = {
+    RemoteProtocolError: 400,
+    Invalid: 400,
+    NotFound: 404,
+    StoreUnavailable: 503,
+    EngineStopped: 503,
+}
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def machine_app(registrar: Registrar, poller: Poller) -> Litestar:
+    """Return the application behind every Noise connection."""
+
+    @post("/machine/register", status_code=HTTP_200_OK)
+    async def register(request: AnyRequest) -> Response[bytes]:
+        """Answer tailcfg.RegisterRequest."""
+        wire = decode_register_request(await request.body())
+        answer = await registrar.answer(_machine(request), wire)
+        return Response(encode(answer), media_type="application/json")
+
+    @post("/machine/map", status_code=HTTP_200_OK)
+    async def map_(request: AnyRequest) -> Stream | Response[bytes]:
+        """Answer tailcfg.MapRequest."""
+        wire = decode_map_request(await request.body())
+        answer = await poller.answer(_machine(request), wire)
+        if isinstance(answer, AsyncIterator):
+            return Stream(answer, media_type="application/octet-stream")
+        return Response(answer, media_type="application/octet-stream")
+
+    return Litestar(
+        [register, map_],
+        openapi_config=None,
+        exception_handlers={Exception: _failure},
+        # The bridge bounds bodies before they get here.
+        request_max_body_size=None,
+    )
+
+
+def _machine(request: AnyRequest) -> MachineKey:
+    machine: MachineKey = request.state[PEER]
+    return machine
+
+
+def _failure(request: AnyRequest, error: Exception) -> Response[str]:
+    """Answer with a text: clients show the first 200 bytes of it.
+
+    An empty 200 would be worse than any error: clients loop on "unexpected EOF" (spec 4.1).
+    """
+    match error:
+        case HTTPException(status_code=status, detail=detail):
+            return Response(detail, status_code=status, media_type="text/plain")
+        case MergescaleError(message=message):
+            status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 500)
+            return Response(message, status_code=status, media_type="text/plain")
+        case _:
+            log.error("machine.failed", path=request.url.path, exc_info=error)
+            return Response("internal error", status_code=500, media_type="text/plain")

@@ -1,0 +1,104 @@
+"""``POST /machine/map``: map polls, lite updates and one-shot maps (spec 4).
+
+INVARIANT(machine owns node): a node key is looked up together with the machine key that the Noise
+handshake proved; node keys are public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from mergescale.domain.node import Node
+from mergescale.fanout.hub import Client, Hub
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import Invalid, NotFound
+from mergescale.kernel.ids import TailnetName
+from mergescale.kernel.keys import MachineKey
+from mergescale.state import nodes
+from mergescale.state.engine import Engine
+from mergescale.state.outcome import Decision
+from mergescale.state.tailnets import Tailnets
+from mergescale.wire.mapframe import Compression
+from mergescale.wire.tailcfg import capver
+from mergescale.wire.tailcfg.map_request import MapKind, MapRequest
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Poller:
+    """Answers map requests.
+
+    Attributes:
+        hubs: the hub of each of `tailnets`.
+    """
+
+    tailnets: Tailnets
+    hubs: Mapping[TailnetName, Hub]
+    clock: Clock
+
+    async def answer(
+        self, machine: MachineKey, request: MapRequest
+    ) -> AsyncIterator[bytes] | bytes:
+        """Return a stream of frames for a map poll, else one body; empty for a lite update.
+
+        Raises:
+            NotFound: this machine has no node with that key.
+            Invalid: the client is too old.
+            StoreUnavailable: an update could not be stored; the client tries again.
+        """
+        if not capver.is_supported(request.version):
+            raise Invalid(capver.refuse_text(request.version))
+        found = self.tailnets.of_node(machine, request.node_key)
+        if found is None:
+            raise NotFound("node not found")
+        engine, node = found
+        hub = self.hubs[engine.snapshot.tailnet]
+        compression = Compression.ZSTD if request.wants_zstd else Compression.NONE
+        match request.kind:
+            case MapKind.POLL:
+                return self._stream(hub.attach(node.id, compression), hub)
+            case MapKind.LITE:
+                await engine.apply(_update(node, request))
+                return b""
+            case MapKind.FULL:
+                await engine.apply(_update(node, request))
+                return self._once(engine, hub, node, compression)
+            case MapKind.READ:
+                return self._once(engine, hub, node, compression)
+
+    def _once(self, engine: Engine, hub: Hub, node: Node, compression: Compression) -> bytes:
+        return hub.encoder.full(engine.snapshot, node.id, compression, self.clock.now())
+
+    async def _stream(self, client: Client, hub: Hub) -> AsyncIterator[bytes]:
+        """Yield frames until the node is deleted, a newer stream opens or the client leaves.
+
+        Resuming after a yield means that the frame was written whole.
+        """
+        with client:
+            frame: bytes | None = client.first(self.clock.now())
+            kind = "full"
+            while frame is not None:
+                yield frame
+                client.delivered()
+                log.debug(
+                    "map.sent",
+                    node=client.node,
+                    kind=kind,
+                    size_bytes=len(frame),
+                    revision=hub.snapshot.revision,
+                )
+                kind, frame = "delta", await client.next()
+
+
+def _update(node: Node, request: MapRequest) -> Decision[Node]:
+    said = nodes.MapUpdate(
+        capability_version=request.version,
+        hostinfo=request.hostinfo,
+        endpoints=request.endpoints,
+        disco_key=request.disco_key,
+    )
+    return nodes.update(node.id, said)
