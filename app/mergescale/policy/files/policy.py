@@ -1,0 +1,127 @@
+"""The JSON Schema of ``policy.hujson``, for editors.
+
+The server reads policies with ``policy.check``, which knows what names mean and compares field
+names without case, as the hosted service does. The schema is therefore a guide and not a judge;
+a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mergescale.policy.files import forms
+
+_SELECTOR_WORDS: Final = (
+    "a login, group:name, tag:name, autogroup:name, a name of hosts, an address, a CIDR or *"
+)
+
+
+def _listed(description: str) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1},
+        "description": description,
+    }
+
+
+def _mapped(names: str | None, values: Mapping[str, Any], description: str) -> dict[str, Any]:
+    named = {} if names is None else {"propertyNames": {"pattern": names}}
+    return {
+        "type": "object",
+        **named,
+        "additionalProperties": values,
+        "description": description,
+    }
+
+
+def _entries(description: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "description": description,
+        "items": {
+            "type": "object",
+            "required": required,
+            "additionalProperties": False,
+            "properties": properties,
+        },
+    }
+
+
+_SRC: Final = _listed(f"Who may connect: {_SELECTOR_WORDS}.")
+_PROTO: Final = {
+    "type": "string",
+    "description": "IP protocol by name or number, e.g. tcp, udp, icmp, 47. Default: TCP, UDP and ICMP.",
+}
+_PROBES: Final = "Destinations with one port each, e.g. tag:web:443."
+
+SCHEMA: Final[dict[str, Any]] = forms.document(
+    "policy.hujson",
+    "Who may reach what. Nothing is allowed unless a rule of acls or grants allows it.",
+    {
+        "groups": _mapped(
+            r"^group:\S+$",
+            _listed("Logins of the group's members."),
+            "Groups of people, e.g. group:ops; joined with the groups of users.hujson.",
+        ),
+        "hosts": _mapped(
+            None,
+            {"type": "string", "description": "IP address or CIDR."},
+            "Names for addresses, to use in rules.",
+        ),
+        "tagOwners": _mapped(
+            forms.TAG,
+            _listed("Who may give the tag to a device: logins, groups, autogroups, tags."),
+            "Tags and their owners; a tag that is not declared here or in tags.hujson is an error.",
+        ),
+        "acls": _entries(
+            "Rules that allow connections. Order does not matter.",
+            ["action", "src", "dst"],
+            {
+                "action": {"type": "string", "enum": ["accept"], "description": "Always accept."},
+                "proto": _PROTO,
+                "src": _SRC,
+                "dst": _listed("What may be reached, with ports: tag:web:80,443 or *:*."),
+            },
+        ),
+        "grants": _entries(
+            "Rules that allow connections, with ports apart from destinations.",
+            ["src", "dst", "ip"],
+            {
+                "src": _SRC,
+                "dst": _listed(f"What may be reached: {_SELECTOR_WORDS}."),
+                "ip": {
+                    **_listed('Protocols and ports: "*", "80-90", "tcp:443", "icmp:*".'),
+                    "minItems": 1,
+                },
+            },
+        ),
+        "autoApprovers": {
+            "type": "object",
+            "additionalProperties": False,
+            "description": "Whose devices need no operator to route.",
+            "properties": {
+                "routes": _mapped(
+                    None,
+                    _listed("Logins, groups, autogroups and tags."),
+                    "Subnets, e.g. 10.0.0.0/8, and whose devices may route them or a part of them.",
+                ),
+                "exitNode": _listed("Whose devices may be exit nodes."),
+            },
+        },
+        "tests": _entries(
+            "Expectations; a commit that breaks one changes nothing.",
+            ["src"],
+            {
+                "src": {
+                    "type": "string",
+                    "description": "Who connects: a login, group, tag, host or address.",
+                },
+                "proto": {**_PROTO, "description": "IP protocol of the test. Default: TCP."},
+                "accept": _listed(f"Must be allowed. {_PROBES}"),
+                "deny": _listed(f"Must not be allowed. {_PROBES}"),
+            },
+        ),
+    },
+    anyOf=[{"required": ["acls"]}, {"required": ["grants"]}],
+)
