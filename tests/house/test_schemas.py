@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+
 from mergescale.policy.check import check
 from mergescale.policy.files import policy
 from mergescale.policy.hujson import parse
@@ -51,11 +52,13 @@ def test_every_key_is_described_for_the_editor(name: str, text: str) -> None:
         ('{"acls": []}', True),
         ('{"$schema": "x", "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}', True),
         (
-            '{"groups": {"group:a": ["a@b.c"]}, "hosts": {"h": "10.0.0.1"},'
-            ' "tagOwners": {"tag:t": ["group:a"]},'
-            ' "acls": [{"action": "accept", "src": ["group:a"], "dst": ["tag:t:80"]}],'
-            ' "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:t"]}, "exitNode": ["tag:t"]},'
-            ' "tests": [{"src": "a@b.c", "accept": ["tag:t:80"], "deny": ["tag:t:22"]}]}',
+            (
+                '{"groups": {"group:a": ["a@b.c"]}, "hosts": {"h": "10.0.0.1"},'
+                ' "tagOwners": {"tag:t": ["group:a"]},'
+                ' "acls": [{"action": "accept", "src": ["group:a"], "dst": ["tag:t:80"]}],'
+                ' "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:t"]}, "exitNode": ["tag:t"]},'
+                ' "tests": [{"src": "a@b.c", "accept": ["tag:t:80"], "deny": ["tag:t:22"]}]}'
+            ),
             True,
         ),
         ("{}", False),

@@ -18,7 +18,7 @@ from mergescale.gitops.errors import Stalled
 from mergescale.gitops.messages import Fault, Found
 from mergescale.gitops.status import Problem, counted, problems
 from mergescale.policy.diagnostics import Diagnostic, Span
-from mergescale.policy.repository import declare
+from mergescale.policy.repository import declare, selftest
 
 _log = structlog.get_logger(__name__)
 
@@ -90,13 +90,21 @@ def check(attempt: Attempt) -> Attempt:
     return replace(attempt, declaration=declaration, diagnostics=diagnostics)
 
 
+def test(attempt: Attempt) -> Attempt:
+    """Run the policy's own tests."""
+    failed = selftest(attempt.declared)
+    if failed:
+        raise _bad("tested", "TestsFailed", attempt, failed)
+    return attempt
+
+
 def compile_policy(attempt: Attempt) -> Attempt:
     """Resolve the policy against the nodes there are."""
     access = attempt.declared.policy.resolve(attempt.against)
     return replace(attempt, access=access)
 
 
-STAGES: Final[tuple[Callable[[Attempt], Attempt], ...]] = (read, check, compile_policy)
+STAGES: Final[tuple[Callable[[Attempt], Attempt], ...]] = (read, check, test, compile_policy)
 
 
 def prepare(found: Found, against: Snapshot) -> Attempt:

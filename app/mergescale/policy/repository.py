@@ -23,6 +23,7 @@ from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.hujson import Value
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
+from mergescale.policy.selftest import run_tests
 
 POLICY: Final = "policy.hujson"
 USERS: Final = "users.hujson"
@@ -75,6 +76,19 @@ def declare(files: Mapping[str, str]) -> tuple[Declaration | None, tuple[Diagnos
     if policy is None or has_errors(diagnostics):
         return None, diagnostics
     return Declaration(policy, settings, names, relays, people), diagnostics
+
+
+def selftest(declaration: Declaration) -> tuple[Diagnostic, ...]:
+    """Run the tests that the policy holds; return one error for each that fails.
+
+    Apart from `declare`, because a commit in force is read again at every start and then only has
+    to mean what it meant.
+    """
+    match declaration.policy:
+        case CompiledPolicy() as policy:
+            return run_tests(policy)
+        case _:
+            return ()
 
 
 def _check_names(files: Mapping[str, str], report: Report) -> None:
