@@ -184,7 +184,7 @@ class ResolvedAccess:
 
     def _reached(self, rule: CompiledRule) -> int:
         bits = 0
-        for target, _ in rule.targets:
+        for target in each_bit(rule.among):
             bits |= self._table.targets[target]
         return bits
 
@@ -217,8 +217,9 @@ class ResolvedAccess:
     def _parts(self, targets: int) -> tuple[_Part, ...]:
         found = self._memory.parts.get(targets)
         if found is None:
-            every = (self._part(rule, targets) for rule in self._policy.rules)
-            found = self._memory.parts[targets] = tuple(part for part in every if part.targets)
+            found = self._memory.parts[targets] = tuple(
+                self._part(rule, targets) for rule in self._policy.rules if rule.among & targets
+            )
         return found
 
     def _part(self, rule: CompiledRule, among: int) -> _Part:
@@ -288,8 +289,7 @@ class ResolvedAccess:
         reached = 0
         for rule in rules:
             if moves.sources >> rule.source & 1:
-                for target, _ in rule.targets:
-                    reached |= 1 << target
+                reached |= rule.among
         for target in each_bit(reached):
             stale |= table.targets[target]
         dirty = {id(rule) for rule in rules if moves.sources >> rule.source & 1}

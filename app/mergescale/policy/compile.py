@@ -206,6 +206,7 @@ def _numbered(flow: _Flow, draft: Draft) -> CompiledRule:
         name=flow.name,
         source=draft.sources[flow.sources],
         targets=tuple((draft.targets[one.target], one.ports) for one in flow.reach),
+        among=_bits({draft.targets[one.target] for one in flow.reach}),
         protocols=flow.reach[0].protocols,
         origin=flow.origin,
     )

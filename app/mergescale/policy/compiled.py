@@ -67,12 +67,14 @@ class CompiledRule:
         name: of the chunk; hex, made from what the rule says.
         source: number of its `SourceList`.
         targets: number of the target, and ports of it.
+        among: bits of those numbers.
         protocols: empty for the default ones.
     """
 
     name: str
     source: int
     targets: tuple[tuple[int, Ports], ...]
+    among: int
     protocols: tuple[int, ...]
     origin: Span
 

@@ -9,8 +9,6 @@ from typing import Final
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.policy import hujson
-from mergescale.policy.check import check
-from mergescale.policy.compile import compile_policy
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.diagnostics import (
     Diagnostic,
@@ -22,6 +20,7 @@ from mergescale.policy.diagnostics import (
 from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.hujson import Value
+from mergescale.policy.load import load
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
 
@@ -126,20 +125,17 @@ def _read_beside(
 def _read_policy(
     values: Mapping[str, Value], files: Mapping[str, str], people: tuple[DeclaredUser, ...] | None
 ) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
-    """Check the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
+    """Check and test the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
     if POLICY not in values:
         return None, ()
-    document, found = check(
+    policy, found = load(
         values[POLICY],
         extra_groups=_groups(values),
         extra_tags=_tags(values),
         known_users=None if people is None else KnownUsers([u.login for u in people], managed=True),
     )
     broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
-    return (
-        None if document is None else compile_policy(document),
-        tuple(one for one in found if one.code not in broken),
-    )
+    return policy, tuple(one for one in found if one.code not in broken)
 
 
 def _groups(values: Mapping[str, Value]) -> Iterator[ExtraGroup]:
