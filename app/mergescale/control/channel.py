@@ -131,6 +131,7 @@ class Channel(asyncio.Protocol):
             plaintext = self._noise.receive(data)
         except ProtocolError as error:
             logger.info("control client %s dropped: %s", self._accepted.peer.short, error)
+            bridge.lost()  # nothing can be sealed any more, so nothing may try
             self.abort()
             return
         if plaintext:

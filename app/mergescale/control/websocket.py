@@ -73,8 +73,7 @@ class WebSocketDoor:
                     side.cancel()
         finally:
             channel.connection_lost(None)
-            if handlers.tasks:
-                await asyncio.wait(list(handlers.tasks))
+            await handlers.end()
 
 
 def handshake_in(query: bytes) -> bytes | None:
@@ -95,6 +94,16 @@ class _Handlers:
     def __init__(self) -> None:
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+
+    async def end(self) -> None:
+        """Wait for the handlers, which know; cut them when the server itself is cut."""
+        try:
+            if self.tasks:
+                await asyncio.wait(list(self.tasks))
+        except asyncio.CancelledError:
+            for task in self.tasks:
+                task.cancel()
+            raise
 
 
 class _MessagePipe(Pipe):

@@ -117,10 +117,13 @@ async def test_records_may_arrive_a_byte_at_a_time() -> None:
 @aio
 async def test_a_bad_record_ends_the_connection(bad: bytes) -> None:
     """A wrong tag, type or length is the end; nothing but records is sent back."""
-    async with serving(echo) as at, at.client() as client:
-        assert (await client.get("/")).status == 200
+    app = Dripping()
+    async with serving(app) as at, at.client() as client:
+        await (await client.open("POST", "/machine/map")).started()
         client.writer.write(bad)
+        app.chunks.put_nowait(b"written in the same moment")
         await client.gone.wait()
+        await app.ended.wait()
 
 
 @aio
