@@ -1,0 +1,264 @@
+"""The clients of one tailnet that are connected here.
+
+The engine publishes into the hub; each open map stream holds a `Client` and drives it::
+
+    with hub.attach(node, compression) as client:
+        frame = client.first(now)
+        while frame is not None:
+            await write(frame)
+            client.delivered()
+            frame = await client.next()
+
+A publication costs each client one bit test; those that it may concern are woken a few at a time,
+so that the loop serves others between them, and each computes its own delta.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from mergescale.domain.change import Change
+from mergescale.domain.snapshot import Snapshot
+from mergescale.fanout.mailbox import Mailbox
+from mergescale.fanout.timers import Handle, Timers
+from mergescale.kernel.clock import Entropy
+from mergescale.kernel.errors import NotFound
+from mergescale.kernel.ids import NodeId
+from mergescale.netmap.audience import audience
+from mergescale.netmap.encoder import Encoder
+from mergescale.wire.mapframe import KEEPALIVE_PLAIN, KEEPALIVE_ZSTD, Compression
+
+#: LIMIT: silence before a keepalive. Go gives a stream up after 120 s and warns a little later
+#: (spec 4.3); the jitter keeps clients that came together from staying together.
+KEEPALIVE_S: Final = 50.0
+_JITTER_S: Final = 9.0
+#: LIMIT: clients woken before the loop looks for I/O again; a delta takes some 30 microseconds.
+_WOKEN_AT_ONCE: Final = 64
+
+_KEEPALIVE: Final = {
+    Compression.NONE: KEEPALIVE_PLAIN,
+    Compression.ZSTD: KEEPALIVE_ZSTD,
+}
+
+
+class Attendance(Protocol):
+    """Who is told when a node's first stream opens and its last one closes."""
+
+    def opened(self, node: NodeId) -> None:
+        """Note that the node has a stream here; must not block or raise."""
+        ...
+
+    def closed(self, node: NodeId) -> None:
+        """Note that the node has no stream here any more; must not block or raise."""
+        ...
+
+
+class Hub:
+    """The streams of one tailnet; implements `state.ports.Feed`.
+
+    Attributes:
+        snapshot: the newest one published.
+        encoder: makes this tailnet's messages.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        encoder: Encoder,
+        attendance: Attendance,
+        timers: Timers,
+        entropy: Entropy,
+    ) -> None:
+        self.snapshot = snapshot
+        self.encoder = encoder
+        self._attendance = attendance
+        self._timers = timers
+        self._entropy = entropy
+        self._clients: dict[NodeId, Client] = {}
+        self._streams: dict[NodeId, int] = {}
+        self._to_wake: deque[Client] = deque()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def connected(self, node: NodeId) -> bool:
+        """Say whether the node has a live stream here."""
+        return node in self._clients
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
+        """Take note of a committed batch: decide whom it may concern, and wake those."""
+        if before is not self.snapshot:
+            # The engine took in another replica's writes and then failed to commit its own.
+            change |= _everything(self.snapshot, after)
+            before = self.snapshot
+        self.snapshot = after
+        reached, slots = audience(before, after, change), after.slots.of
+        for node, client in list(self._clients.items()):
+            slot = slots.get(node)
+            if slot is None:
+                self._end(node)
+            elif client.post(after, change, concerned=bool(reached >> slot & 1)):
+                self._wake(client)
+
+    def attach(self, node: NodeId, compression: Compression) -> Client:
+        """Open a stream of the node; an earlier one of the same node ends (spec 4.1).
+
+        Raises:
+            NotFound: the tailnet has no such node.
+        """
+        if node not in self.snapshot.nodes:
+            raise NotFound("no such node")
+        self._end(node)
+        client = Client(self, node, compression)
+        self._clients[node] = client
+        self._streams[node] = self._streams.get(node, 0) + 1
+        if self._streams[node] == 1:
+            self._attendance.opened(node)
+        return client
+
+    def detach(self, client: Client) -> None:
+        """Forget a stream that ended; a second time does nothing."""
+        if client.detached:
+            return
+        client.detached = True
+        node = client.node
+        if self._clients.get(node) is client:
+            del self._clients[node]
+        self._streams[node] -= 1
+        if not self._streams[node]:
+            del self._streams[node]
+            self._attendance.closed(node)
+
+    def close(self) -> None:
+        """End every stream; for the server's shutdown."""
+        for node in list(self._clients):
+            self._end(node)
+
+    def keepalive_after_s(self) -> float:
+        """Return how long a stream may be silent, 50 to 59 s."""
+        share = int.from_bytes(self._entropy.bytes(2), "big") / 2**16
+        return KEEPALIVE_S + _JITTER_S * share
+
+    def later(self, delay_s: float, callback: Callable[[], object]) -> Handle:
+        """Make a call after some seconds."""
+        return self._timers.call_later(delay_s, callback)
+
+    def _end(self, node: NodeId) -> None:
+        client = self._clients.pop(node, None)
+        if client is not None:
+            client.end()
+
+    def _wake(self, client: Client) -> None:
+        if not self._to_wake:
+            self._timers.call_soon(self._wake_some)
+        self._to_wake.append(client)
+
+    def _wake_some(self) -> None:
+        for _ in range(min(_WOKEN_AT_ONCE, len(self._to_wake))):
+            self._to_wake.popleft().wake()
+        if self._to_wake:
+            self._timers.call_soon(self._wake_some)
+
+
+class Client:
+    """One open map stream; driven by one task.
+
+    Attributes:
+        node: whose stream it is.
+        detached: the hub has forgotten it.
+    """
+
+    def __init__(self, hub: Hub, node: NodeId, compression: Compression) -> None:
+        self.node = node
+        self.detached = False
+        self._hub = hub
+        self._compression = compression
+        self._mailbox = Mailbox(hub.snapshot)
+        self._woken = asyncio.Event()
+        self._ended = False
+        self._silent = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+        self._hub.detach(self)
+
+    def first(self, now: datetime) -> bytes:
+        """Return the full map, the first message of the stream; `now` is the server's time.
+
+        None of `next` may be sent before it: a delta that overtakes it ends the client's stream.
+        """
+        snapshot = self._mailbox.first()
+        return self._hub.encoder.full(snapshot, self.node, self._compression, now)
+
+    async def next(self) -> bytes | None:
+        """Return the next message: a delta, or a keepalive after a silence; None at the end.
+
+        The end comes when the node was deleted, a newer stream of it was opened, or the server
+        stops. What was returned before must have been `delivered`.
+        """
+        alarm = self._hub.later(self._hub.keepalive_after_s(), self._ring)
+        try:
+            while not self._ended:
+                frame = self._pending_frame()
+                if frame is not None:
+                    return frame
+                self._woken.clear()
+                await self._woken.wait()
+        finally:
+            alarm.cancel()
+            self._silent = False
+        return None
+
+    def delivered(self) -> None:
+        """Say that the message returned last has been written whole."""
+        self._mailbox.delivered()
+
+    def post(self, latest: Snapshot, change: Change, *, concerned: bool) -> bool:
+        """Note a publication; return whether the stream has to be woken."""
+        return self._mailbox.post(latest, change, concerned=concerned)
+
+    def wake(self) -> None:
+        """Let the stream look at its mailbox."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """Let `next` return None from now on."""
+        self._ended = True
+        self._woken.set()
+
+    def _pending_frame(self) -> bytes | None:
+        if self._mailbox.waiting:
+            step = self._mailbox.take()
+            frame = self._hub.encoder.delta(
+                step.sent, step.now, step.change, self.node, self._compression
+            )
+            if frame is not None:
+                return frame
+            self._mailbox.delivered()
+        return _KEEPALIVE[self._compression] if self._silent else None
+
+    def _ring(self) -> None:
+        self._silent = True
+        self._woken.set()
+
+
+def _everything(before: Snapshot, after: Snapshot) -> Change:
+    return Change(
+        nodes=frozenset(before.nodes.keys() | after.nodes.keys()),
+        users=frozenset(before.users.keys() | after.users.keys()),
+        access=True,
+        tailnet=True,
+    )

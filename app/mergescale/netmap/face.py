@@ -1,0 +1,235 @@
+"""One node as its peers see it: whole (tailcfg.Node) or as a patch (tailcfg.PeerChange).
+
+Spec 4.6, 4.7. What a peer looks like depends on its record, on whether it is online, on the routes
+it carries, on the tailnet's name suffix, and on which of the routes the viewer may use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix, is_exit, sort_key
+from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.user import TAGGED_USER_ID
+from mergescale.kernel.ids import Slot, UserId
+from mergescale.wire.tailcfg.encode import encode
+from mergescale.wire.tailcfg.hostviews import peer_view
+from mergescale.wire.tailcfg.node import Node as WireNode
+from mergescale.wire.tailcfg.node import PeerChange, legacy_derp
+
+#: LIMIT: variants kept of one router; they differ by the routes that a viewer may use.
+_VARIANTS: Final = 64
+
+
+class Face:
+    """A node as its peers see it in some snapshot; immutable but for what it caches.
+
+    Attributes:
+        node: its record.
+        online: some replica holds a map stream of it.
+        carried: the routes it stands for now: subnet routes it is primary for, and exit routes
+            (which have no primary); sorted.
+        suffix: what follows its label, without dots at the ends.
+    """
+
+    __slots__ = ("_hostinfo", "_variants", "carried", "node", "online", "suffix")
+
+    def __init__(self, snapshot: Snapshot, node: Node) -> None:
+        self.node = node
+        self.online = snapshot.online(node.id)
+        self.carried = carried_routes(snapshot, node)
+        self.suffix = snapshot.magic_dns_suffix
+        self._hostinfo: bytes | None = None
+        self._variants: dict[tuple[Prefix, ...], bytes] = {}
+
+    def shows(self, snapshot: Snapshot, node: Node, suffix: str) -> bool:
+        """Say whether this is what `node` of `snapshot` looks like; `suffix` is the snapshot's."""
+        return (
+            self.node is node
+            and self.online == (node.id in snapshot.presence)
+            and self.suffix == suffix
+            and (not node.advertised or self.carried == carried_routes(snapshot, node))
+        )
+
+    @property
+    def user(self) -> UserId:
+        """The user whose profile the receiver needs for it."""
+        return user_on_wire(self.node)
+
+    @property
+    def hostinfo(self) -> bytes:
+        """What its peers may know of its Hostinfo, as JSON."""
+        if self._hostinfo is None:
+            self._hostinfo = peer_view(self.node.hostinfo)
+        return self._hostinfo
+
+    def whole(self, routes: tuple[Prefix, ...] = ()) -> bytes:
+        """Return tailcfg.Node for viewers that may use `routes`, a part of `carried`."""
+        text = self._variants.get(routes)
+        if text is None:
+            if len(self._variants) >= _VARIANTS:
+                self._variants.clear()
+            text = self._variants[routes] = encode(self._struct(routes))
+        return text
+
+    def _struct(self, routes: tuple[Prefix, ...]) -> WireNode:
+        node = self.node
+        rest: dict[str, Any] = {}
+        if node.key_expiry is not None:
+            rest["key_expiry"] = node.key_expiry
+        if not self.online and node.last_seen is not None:
+            rest["last_seen"] = node.last_seen
+        return WireNode(
+            id=node.id,
+            stable_id=node.stable_id,
+            name=f"{node.name}.{self.suffix}.",
+            user=self.user,
+            key=str(node.node_key),
+            machine=str(node.machine_key),
+            disco_key=str(node.disco_key) if node.disco_key else "",
+            addresses=own_addresses(node),
+            allowed_ips=own_addresses(node) + tuple(map(str, routes)),
+            endpoints=node.endpoints,
+            derp=legacy_derp(node.home_derp),
+            home_derp=node.home_derp,
+            hostinfo=msgspec.Raw(self.hostinfo),
+            created=node.created,
+            cap=node.capability_version,
+            tags=node.tags,
+            primary_routes=tuple(str(prefix) for prefix in routes if not is_exit(prefix)),
+            online=self.online,
+            machine_authorized=True,
+            **rest,
+        )
+
+
+def user_on_wire(node: Node) -> UserId:
+    """Return tailcfg.Node.User: the owner, or the pseudo-user of all tagged nodes."""
+    return TAGGED_USER_ID if node.user is None else node.user
+
+
+def own_addresses(node: Node) -> tuple[str, str]:
+    """Return tailcfg.Node.Addresses: exactly one /32 and then one /128, as Rust requires."""
+    return f"{node.ipv4}/32", f"{node.ipv6}/128"
+
+
+def carried_routes(snapshot: Snapshot, node: Node) -> tuple[Prefix, ...]:
+    """Return the node's approved exit routes and the subnet routes it is primary for, sorted."""
+    routes = [
+        prefix
+        for prefix in node.routes
+        if is_exit(prefix) or snapshot.primaries.get(prefix) == node.id
+    ]
+    return tuple(sorted(routes, key=sort_key)) if routes else ()
+
+
+def usable_routes(snapshot: Snapshot, face: Face, viewer: Slot) -> tuple[Prefix, ...]:
+    """Return the routes of `face` that the viewer may send to some address of."""
+    if not face.carried:
+        return ()
+    users_of, router = snapshot.access.users_of, face.node.id
+    return tuple(prefix for prefix in face.carried if users_of(router, prefix) >> viewer & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """How a peer that stays visible differs between two snapshots.
+
+    Attributes:
+        whole: it has to be sent whole, because a patch cannot say the difference.
+        patch: tailcfg.PeerChange; empty when there is nothing to patch.
+        online: for OnlineChange, applied before the patches; None leaves it.
+    """
+
+    whole: bool = False
+    patch: bytes = b""
+    online: bool | None = None
+
+    def __bool__(self) -> bool:
+        return self.whole or bool(self.patch)
+
+
+REPLACE: Final = Edit(whole=True)
+_SAME: Final = Edit()
+
+
+def compare(old: Face, new: Face) -> Edit:
+    """Return how the viewer's copy of a peer changes; routes are compared by the caller.
+
+    A Go client turns a whole node that differs in patchable members only into a patch itself, and
+    then loses what a patch cannot say: a LastSeen it did not have, endpoints that went away
+    (controlclient peerChangeDiff). So beside such a node the patch is sent as well, and is applied
+    after it.
+
+    LIMIT: a home region that becomes unknown reaches Go clients with the next other change of the
+    node only; no message can say it. Clients do not report that, they report regions.
+    """
+    if old is new:
+        return _SAME
+    was, now = old.node, new.node
+    if _identity(old) != _identity(new):
+        return REPLACE
+    if was.hostinfo != now.hostinfo and old.hostinfo != new.hostinfo:
+        return REPLACE
+    fields: dict[str, Any] = {}
+    if was.endpoints != now.endpoints:
+        fields["endpoints"] = now.endpoints
+    if was.node_key != now.node_key:
+        fields["key"] = str(now.node_key)
+    unsayable = _patch_or_not(was, now, fields)
+    online = _patch_presence(old, new, fields)
+    if not fields:
+        return REPLACE if unsayable else _SAME
+    return Edit(unsayable, encode(PeerChange(node_id=now.id, **fields)), online)
+
+
+def _identity(face: Face) -> tuple[Any, ...]:
+    """Return the members of tailcfg.Node that no patch can change."""
+    node = face.node
+    return (
+        node.stable_id,
+        node.name,
+        face.suffix,
+        node.user,
+        node.tags,
+        node.machine_key,
+        node.ipv4,
+        node.ipv6,
+        node.created,
+    )
+
+
+def _patch_or_not(was: Node, now: Node, fields: dict[str, Any]) -> bool:
+    """Patch the members whose zero a patch cannot say; return whether one became zero."""
+    disco = str(now.disco_key) if now.disco_key else ""
+    pairs: tuple[tuple[str, bool, Any], ...] = (
+        ("disco_key", was.disco_key != now.disco_key, disco),
+        ("derp_region", was.home_derp != now.home_derp, now.home_derp),
+        ("cap", was.capability_version != now.capability_version, now.capability_version),
+        ("key_expiry", was.key_expiry != now.key_expiry, now.key_expiry),
+    )
+    fields.update({name: value for name, differs, value in pairs if differs and value})
+    return any(differs and not value for _, differs, value in pairs)
+
+
+def _patch_presence(old: Face, new: Face, fields: dict[str, Any]) -> bool | None:
+    """Patch Online and LastSeen; return what goes into OnlineChange instead.
+
+    WIRE(recent Go): a patch with DiscoKey, Online false and LastSeen is dropped whole unless its
+    LastSeen is news. WIRE(rust): of two patches of one node only the last counts. So Online moves
+    to OnlineChange then, where both read the same (Rust takes LastSeen alone for offline).
+    """
+    was_seen = None if old.online else old.node.last_seen
+    seen = None if new.online else new.node.last_seen
+    if seen is not None and seen != was_seen:
+        fields["last_seen"] = seen
+    if old.online == new.online:
+        return None
+    if "disco_key" in fields and "last_seen" in fields:
+        return new.online
+    fields["online"] = new.online
+    return None
