@@ -29,9 +29,9 @@ from mergescale.store.mapping import (
     from_row,
     kind_of,
     to_row,
-    tombstone,
 )
 from mergescale.store.tables import DEPLOYMENTS, METADATA, TAILNETS
+from mergescale.store.tombstones import tombstone
 from support.stores import HOME, declare
 
 # No database has half of a surrogate pair; PostgreSQL has no NUL in a text of its own.

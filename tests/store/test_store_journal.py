@@ -455,6 +455,33 @@ async def test_any_statement_that_fails_leaves_nothing_behind(database_url: str)
         assert failed == []
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+@aio
+async def test_a_lost_answer_to_commit_is_looked_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    """A batch that became durable is acknowledged although the connection broke on COMMIT."""
+    async with opened(database_url) as store:
+        await loaded(store.journal)
+        dialect = store.database.writer.sync_engine.dialect
+        commit = dialect.do_commit
+
+        def lose_the_answer(connection: Any) -> None:
+            if arrives:
+                commit(connection)
+            raise OperationalError("COMMIT", None, Exception("connection lost"))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(dialect, "do_commit", lose_the_answer)
+            if arrives:
+                assert await store.journal.commit(HOME, at(0), [Put(ANA)], START) == 1
+            else:
+                with pytest.raises(StoreUnavailable):
+                    await store.journal.commit(HOME, at(0), [Put(ANA)], START)
+        assert (await loaded(store.journal)).revision == int(arrives)
+        assert await store.journal.commit(HOME, at(arrives), [Put(BO)], START) == 1 + arrives
+
+
 @aio
 async def test_a_cancelled_commit_is_finished_and_its_outcome_known(database_url: str) -> None:
     """The caller learns the revision although it was cancelled, and is cancelled after that."""
@@ -464,7 +491,8 @@ async def test_a_cancelled_commit_is_finished_and_its_outcome_known(database_url
 
         async def caller() -> None:
             learned.append(await store.journal.commit(HOME, at(0), [Put(ANA)], START))
-            await asyncio.Event().wait()
+            await turns(1)
+            learned.append(-1)
 
         under_way = asyncio.Event()
         event.listen(
@@ -491,7 +519,8 @@ async def test_a_refused_commit_that_was_cancelled_still_says_so(database_url: s
                 await store.journal.commit(HOME, at(5), [Put(ANA)], START)
             except RevisionMoved as moved:
                 learned.append(moved)
-            await asyncio.Event().wait()
+            await turns(1)
+            learned.append(Exception("went on"))
 
         task = asyncio.create_task(caller())
         await turns(1)

@@ -3,7 +3,8 @@
 * ``database.py`` opens SQLite or PostgreSQL from a URL and turns driver errors into ours.
 * ``schema.py`` brings a database to the newest schema (Alembic, ``migrations/``).
 * ``tables.py`` are the tables, ``mapping.py`` turns records into rows and back.
-* ``batch.py`` folds the writes of a batch; ``journal.py`` is `state.ports.Journal` on top of it.
+* ``journal.py`` is `state.ports.Journal`: ``batch.py`` folds what it writes, ``reading.py`` has
+  what it reads.
 * ``server_secrets.py`` keeps the server's own keys.
 
 What must hold:

@@ -9,11 +9,11 @@ however many lie between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from secrets import token_hex
+from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,12 +23,11 @@ from mergescale.domain.record import Counters, Drop, Put, Record, RecordKey, Wri
 from mergescale.domain.user import User
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
-from mergescale.kernel.ids import NodeId, ReplicaId, Revision, TailnetName
+from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.ports import Batch, RevisionMoved, StoreUnavailable
-from mergescale.store.batch import Folded, Touched, read_touched
+from mergescale.store.batch import Folded
 from mergescale.store.database import Database, StoreConflict
 from mergescale.store.mapping import (
-    TABLES,
     Declare,
     Kind,
     Values,
@@ -36,11 +35,19 @@ from mergescale.store.mapping import (
     from_row,
     revision_of,
     to_row,
-    tombstone,
+)
+from mergescale.store.reading import (
+    Rows,
+    everything,
+    head_of,
+    in_force,
+    key_in,
+    rows_of,
+    touched_after,
 )
 from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
-
-T = TypeVar("T")
+from mergescale.store.tombstones import tombstone
+from mergescale.store.uninterrupted import to_the_end
 
 #: LIMIT: batches a replica may fall behind before it must load everything again. At the busiest
 #: (some dozens of batches a second) that is minutes; in an ordinary tailnet it is weeks.
@@ -49,33 +56,11 @@ JOURNAL_LIMIT: Final = 10_000
 HISTORY_LIMIT: Final = 200
 #: Trimming is a statement more, so only every so many revisions.
 _TRIM_EVERY: Final = 64
-#: LIMIT: keys per IN list; SQLite takes 32,766 parameters, PostgreSQL 65,535.
-_KEYS_PER_READ: Final = 500
-
-_TAILNET = select(TAILNETS).where(TAILNETS.c.name == bindparam("tailnet"))
-_IN_FORCE = select(DEPLOYMENTS).where(
-    DEPLOYMENTS.c.tailnet == bindparam("tailnet"), DEPLOYMENTS.c.revision == bindparam("revision")
+_MINE = select(JOURNAL.c.revision).where(
+    JOURNAL.c.tailnet == bindparam("tailnet"),
+    JOURNAL.c.revision == bindparam("revision"),
+    JOURNAL.c.batch == bindparam("batch"),
 )
-_AFTER = (
-    select(JOURNAL.c.revision, JOURNAL.c.touched)
-    .where(JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision > bindparam("revision"))
-    .order_by(JOURNAL.c.revision)
-)
-_ALL: Final = {
-    kind: select(table)
-    .where(table.c.tailnet == bindparam("tailnet"))
-    .order_by(*table.primary_key.columns)
-    for kind, table in TABLES.items()
-}
-_SOME: Final = {
-    kind: select(table).where(
-        table.c.tailnet == bindparam("tailnet"),
-        table.c["node_id" if kind is Kind.PRESENCE else "id"].in_(
-            bindparam("keys", expanding=True)
-        ),
-    )
-    for kind, table in TABLES.items()
-}
 _TRIM_JOURNAL = delete(JOURNAL).where(
     JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision <= bindparam("last")
 )
@@ -112,7 +97,7 @@ class Applied:
 class SqlJournal:
     """The durable truth of all tailnets.
 
-    Attributes of the constructor:
+    Args:
         database: open and migrated.
         declare: reads a declaration from the stored texts of a deployment. It runs in a thread
             and may raise anything: then the tailnet has no deployment, so nobody reaches anybody.
@@ -163,9 +148,10 @@ class SqlJournal:
 
         Raises:
             RevisionMoved: the tailnet is no longer at `base`; nothing was written.
-            StoreUnavailable: nothing was written.
+            StoreUnavailable: nothing was written, as far as can be known: when the database went
+                away during COMMIT and stays away, the next `commit` is `RevisionMoved` if it was.
         """
-        return await _to_the_end(self._commit(tailnet, base, Folded.of(writes), now))
+        return await to_the_end(self._commit_once(tailnet, base, Folded.of(writes), now))
 
     async def since(self, tailnet: TailnetName, revision: Revision) -> Batch:
         """Return what takes a snapshot at `revision` to the newest one.
@@ -178,21 +164,20 @@ class SqlJournal:
             StoreUnavailable: the database could not be read.
         """
         async with self._database.reading() as connection:
-            head = await _head(connection, tailnet)
+            head = await head_of(connection, tailnet)
             newest = Revision(0) if head is None else revision_of(head)
-            parameters = {"tailnet": tailnet, "revision": revision}
-            entries = (await connection.execute(_AFTER, parameters)).all()
-            if len(entries) != newest - revision:
+            batches, touched = await touched_after(connection, tailnet, revision)
+            if batches != newest - revision:
                 raise JournalTrimmed(
                     f"the journal does not lead from revision {revision} to {newest}",
                     help="restart this server process; it then loads the tailnet anew",
                 )
-            touched = _merge(read_touched(entry.touched) for entry in entries)
-            rows = await _rows_of(connection, tailnet, touched)
-            deployment = await _in_force(connection, head)
+            rows = await rows_of(connection, tailnet, touched)
+            deployment = await in_force(connection, head)
         records = {(kind, key): record for kind, key, record in self._keyed(tailnet, rows)}
         if head is not None and (Kind.COUNTERS, None) in touched:
             records[Kind.COUNTERS, None] = from_row(Kind.COUNTERS, head)
+        # A touched deployment is never among `records`: it is dropped here and put again below.
         writes: list[Write] = [
             Drop(tombstone(kind, key))
             for (kind, key), dropped in touched.items()
@@ -227,13 +212,36 @@ class SqlJournal:
             .limit(limit)
         )
         async with self._database.reading() as connection:
-            head = await _head(connection, tailnet)
+            head = await head_of(connection, tailnet)
             rows = (await connection.execute(newest)).all()
-        in_force = None if head is None else head.in_force
-        return tuple(_applied(row, in_force) for row in rows)
+        current = None if head is None else head.in_force
+        return tuple(_applied(row, current) for row in rows)
+
+    async def _commit_once(
+        self, tailnet: TailnetName, base: Revision, folded: Folded, now: datetime
+    ) -> Revision:
+        """Commit; when that fails, find out whether only the answer to COMMIT was lost."""
+        batch = token_hex(16)
+        try:
+            return await self._commit(tailnet, base, folded, {"at": now, "batch": batch})
+        except StoreConflict:
+            raise
+        except StoreUnavailable:
+            if await self._arrived(tailnet, base, batch):
+                return Revision(base + 1)
+            raise
+
+    async def _arrived(self, tailnet: TailnetName, base: Revision, batch: str) -> bool:
+        """Say whether the batch is in the journal; no, if the database does not answer."""
+        parameters = {"tailnet": tailnet, "revision": base + 1, "batch": batch}
+        try:
+            async with self._database.reading() as connection:
+                return (await connection.execute(_MINE, parameters)).one_or_none() is not None
+        except StoreUnavailable:
+            return False
 
     async def _commit(
-        self, tailnet: TailnetName, base: Revision, folded: Folded, now: datetime
+        self, tailnet: TailnetName, base: Revision, folded: Folded, entry: Values
     ) -> Revision:
         revision = Revision(base + 1)
         async with self._database.writing() as connection:
@@ -244,10 +252,9 @@ class SqlJournal:
                 row = {**to_row(tailnet, folded.deployment), "revision": revision}
                 await connection.execute(insert(DEPLOYMENTS), row)
                 await _trim_history(connection, tailnet)
-            entry = {"at": now, "kind": folded.kind, "touched": folded.touched()}
-            await connection.execute(
-                insert(JOURNAL), {"tailnet": tailnet, "revision": revision, **entry}
-            )
+            where = {"tailnet": tailnet, "revision": revision}
+            what = {"kind": folded.kind, "touched": folded.touched()}
+            await connection.execute(insert(JOURNAL), {**where, **what, **entry})
             if revision % _TRIM_EVERY == 0:
                 last = {"tailnet": tailnet, "last": revision - JOURNAL_LIMIT}
                 await connection.execute(_TRIM_JOURNAL, last)
@@ -265,25 +272,20 @@ class SqlJournal:
 
     async def _read_all(
         self, tailnet: TailnetName
-    ) -> tuple[Row[Any], dict[Kind, Sequence[Row[Any]]], Row[Any] | None] | None:
+    ) -> tuple[Row[Any], Rows, Row[Any] | None] | None:
         """Return the tailnet's own row, the rows of its records and its deployment."""
         async with self._database.reading() as connection:
-            head = await _head(connection, tailnet)
+            head = await head_of(connection, tailnet)
             if head is None:
                 return None
-            rows = {
-                kind: (await connection.execute(query, {"tailnet": tailnet})).all()
-                for kind, query in _ALL.items()
-            }
-            return head, rows, await _in_force(connection, head)
+            rows = await everything(connection, tailnet)
+            return head, rows, await in_force(connection, head)
 
-    def _keyed(
-        self, tailnet: TailnetName, rows: dict[Kind, Sequence[Row[Any]]]
-    ) -> Iterator[tuple[Kind, RecordKey, Record]]:
+    def _keyed(self, tailnet: TailnetName, rows: Rows) -> Iterator[tuple[Kind, RecordKey, Record]]:
         """Yield the records of rows; report those that are no records and leave them out."""
         for kind, some in rows.items():
             for row in some:
-                key = _key_in(kind, row)
+                key = key_in(kind, row)
                 try:
                     yield kind, key, from_row(kind, row)
                 except (ValueError, TypeError, AttributeError, MergescaleError) as error:
@@ -291,9 +293,7 @@ class SqlJournal:
                     report.__cause__ = error
                     self._on_unreadable(tailnet, report)
 
-    def _whole(
-        self, tailnet: TailnetName, rows: dict[Kind, Sequence[Row[Any]]]
-    ) -> Iterator[Record]:
+    def _whole(self, tailnet: TailnetName, rows: Rows) -> Iterator[Record]:
         """Yield the records of a whole tailnet, without nodes whose owner cannot be read."""
         users = set()
         for _, _, record in self._keyed(tailnet, rows):
@@ -307,38 +307,16 @@ class SqlJournal:
             yield record
 
     async def _deployed(self, tailnet: TailnetName, row: Row[Any]) -> Sequence[Write]:
-        """Return the write that puts a stored deployment in force.
+        """Return the write that puts a stored deployment in force; none if it means nothing.
 
-        INVARIANT(fail-closed): when its texts mean nothing to this version of the server, what
-        was in force before is withdrawn too, since the newer policy may have narrowed it.
+        INVARIANT(fail-closed): what was in force before does not come back in its place, since
+        the newer policy may have narrowed it. `since` has dropped it by then.
         """
         try:
             return [Put(await asyncio.to_thread(deployment_from_row, row, self._declare))]
         except Exception as error:  # noqa: BLE001 - whatever it is, the network must start
             self._on_unreadable(tailnet, error)
-            return [Drop(tombstone(Kind.DEPLOYMENT, None))]
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end whatever happens to the caller; cancel the caller afterwards.
-
-    Cancelled half way, a COMMIT on its way to the database may or may not arrive, and the caller
-    could not know what is durable.
-    """
-    caller = asyncio.current_task()
-    task = asyncio.ensure_future(work)
-    cancellations = 0
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancellations += 1
-    if caller is not None:
-        for _ in range(cancellations):
-            # Taken back and made again: it was delivered once, here, and is still due.
-            caller.uncancel()
-            caller.cancel()
-    return task.result()
+            return []
 
 
 async def _compare_and_set(
@@ -372,62 +350,6 @@ async def _trim_history(connection: AsyncConnection, tailnet: TailnetName) -> No
     revision = await connection.scalar(oldest_kept)
     if revision is not None:
         await connection.execute(delete(DEPLOYMENTS).where(mine, DEPLOYMENTS.c.revision < revision))
-
-
-async def _head(connection: AsyncConnection, tailnet: TailnetName) -> Row[Any] | None:
-    return (await connection.execute(_TAILNET, {"tailnet": tailnet})).one_or_none()
-
-
-async def _in_force(connection: AsyncConnection, head: Row[Any] | None) -> Row[Any] | None:
-    if head is None or head.in_force is None:
-        return None
-    parameters = {"tailnet": head.name, "revision": head.in_force}
-    return (await connection.execute(_IN_FORCE, parameters)).one_or_none()
-
-
-def _merge(entries: Iterable[Iterable[tuple[Kind, RecordKey, bool]]]) -> dict[Touched, bool]:
-    """Return what was touched, and whether it was dropped on the way."""
-    touched: dict[Touched, bool] = {}
-    for entry in entries:
-        for kind, key, dropped in entry:
-            touched[kind, key] = touched.get((kind, key), False) or dropped
-    return touched
-
-
-async def _rows_of(
-    connection: AsyncConnection, tailnet: TailnetName, touched: dict[Touched, bool]
-) -> dict[Kind, Sequence[Row[Any]]]:
-    """Return the rows that the touched records have now, classes in the order of loading."""
-    keys: dict[Kind, set[Any]] = {kind: set() for kind in TABLES}
-    for (kind, key), dropped in touched.items():
-        if kind is Kind.PRESENCE:
-            keys[kind].add(cast("tuple[NodeId, ReplicaId]", key)[0])
-        elif kind in TABLES:
-            keys[kind].add(key)
-        if kind is Kind.NODE and dropped:
-            # Its drop takes its presence away; if it came back, so must that.
-            keys[Kind.PRESENCE].add(key)
-    rows: dict[Kind, Sequence[Row[Any]]] = {}
-    for kind, wanted in keys.items():
-        found: list[Row[Any]] = []
-        for chunk in _chunks(sorted(wanted)):
-            parameters = {"tailnet": tailnet, "keys": chunk}
-            found.extend((await connection.execute(_SOME[kind], parameters)).all())
-        rows[kind] = found
-    return rows
-
-
-def _chunks(keys: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(keys)
-    while chunk := list(islice(rest, _KEYS_PER_READ)):
-        yield chunk
-
-
-def _key_in(kind: Kind, row: Row[Any]) -> RecordKey:
-    if kind is Kind.PRESENCE:
-        return row.node_id, row.replica
-    key: RecordKey = row.id
-    return key
 
 
 def _applied(row: Row[Any], in_force: int | None) -> Applied:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, assert_never, cast
+from typing import Any, Final, assert_never
 
 from sqlalchemy import Row, Table
 
-from mergescale.domain.access import DENY_ALL, Access
 from mergescale.domain.apikey import ApiKey
 from mergescale.domain.authkey import AuthKey
 from mergescale.domain.declaration import Declaration, Deployment
@@ -23,7 +21,6 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
 from mergescale.domain.record import Counters, Presence, Record, RecordKey
-from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import (
     ApiKeyId,
@@ -35,7 +32,7 @@ from mergescale.kernel.ids import (
     TailnetName,
     UserId,
 )
-from mergescale.kernel.keys import KEY_BYTES, DiscoKey, MachineKey, NodeKey
+from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
 from mergescale.store import tables
 
 #: Turns the stored texts into what they mean; raises when it cannot.
@@ -164,33 +161,6 @@ def deployment_from_row(row: Row[Any], declare: Declare) -> Deployment:
     )
 
 
-def tombstone(kind: Kind, key: RecordKey) -> Record:
-    """Return a record that names its class and key and says nothing else.
-
-    It stands in a `Drop` for a record whose row is gone.
-    """
-    match kind:
-        case Kind.COUNTERS:
-            return Counters()
-        case Kind.USER:
-            return User(UserId(cast("int", key)), "", "", Role.MEMBER, _NEVER)
-        case Kind.AUTH_KEY:
-            return AuthKey(AuthKeyId(cast("str", key)), b"", "", _NEVER, _NEVER)
-        case Kind.API_KEY:
-            return ApiKey(ApiKeyId(cast("str", key)), b"", "", _NEVER)
-        case Kind.LOGIN:
-            return _no_login(LoginId(cast("str", key)))
-        case Kind.NODE:
-            return _no_node(NodeId(cast("int", key)))
-        case Kind.PRESENCE:
-            node, replica = cast("tuple[NodeId, ReplicaId]", key)
-            return Presence(node, replica, _NEVER)
-        case Kind.DEPLOYMENT:
-            return Deployment("", {}, "", "", _NEVER, _NEVER, Declaration(_NoPolicy()))
-        case _:
-            assert_never(kind)
-
-
 def key_columns(kind: Kind, key: RecordKey) -> Values:
     """Return the key as columns of the class's table, the tailnet left out."""
     match kind, key:
@@ -203,36 +173,6 @@ def key_columns(kind: Kind, key: RecordKey) -> Values:
 def revision_of(row: Row[Any]) -> Revision:
     """Return the revision of a row of ``tailnets``, ``deployments`` or ``journal``."""
     return Revision(row.revision)
-
-
-class _NoPolicy:
-    """The policy of a deployment that was dropped."""
-
-    __slots__ = ()
-
-    def resolve(self, snapshot: Snapshot) -> Access:  # noqa: ARG002
-        return DENY_ALL
-
-
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _no_login(key: LoginId) -> PendingLogin:
-    none = NodeKey.zero()
-    return PendingLogin(key, MachineKey.zero(), none, none, b"", False, 0, _NEVER, _NEVER)
-
-
-def _no_node(key: NodeId) -> Node:
-    return Node(
-        id=key,
-        stable_id="",
-        machine_key=MachineKey(bytes(KEY_BYTES)),
-        node_key=NodeKey(bytes(KEY_BYTES)),
-        name="",
-        ipv4=IPv4Address(0),
-        ipv6=IPv6Address(0),
-        created=_NEVER,
-    )
 
 
 def _user_values(user: User) -> Values:

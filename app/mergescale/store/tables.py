@@ -272,6 +272,7 @@ class JournalRow(_Row, table=True):
     Attributes:
         kind: the widest class it touched, for whoever reads the table.
         touched: JSON list of ``[class, key, "put" | "drop"]``, drops first.
+        batch: drawn by who committed it, so that it knows its own row from another replica's.
     """
 
     __tablename__ = "journal"
@@ -282,6 +283,7 @@ class JournalRow(_Row, table=True):
     at: datetime = _time()
     kind: str
     touched: str = Field(sa_type=Text)
+    batch: str
 
 
 class ServerSecretRow(_Row, table=True):

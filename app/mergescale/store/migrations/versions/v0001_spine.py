@@ -239,6 +239,7 @@ def _create_history() -> None:
         _time("at"),
         _text("kind"),
         _json("touched"),
+        _text("batch"),
         sa.PrimaryKeyConstraint("tailnet", "revision", name="pk_journal"),
         _of_tailnet("journal"),
     )
