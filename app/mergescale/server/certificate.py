@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
-from mergescale.kernel.keys import MachineKey
+from mergescale.kernel.keys import NodeKey
 from mergescale.server.settings import is_address
 
 #: LIMIT: the pin decides, not the date; long, so that nobody has to think of renewing it.
@@ -56,7 +56,7 @@ class RelayCertificate:
 
 
 def relay_certificate(
-    path: Path, *, host: str, relay_key: MachineKey, now: datetime
+    path: Path, *, host: str, relay_key: NodeKey, now: datetime
 ) -> RelayCertificate:
     """Return the certificate kept at `path`, made anew when it is for another host or key."""
     kept = _read(path, host, relay_key)
@@ -80,7 +80,7 @@ def relay_certificate(
     return RelayCertificate(path, _pin(leaf))
 
 
-def _read(path: Path, host: str, relay_key: MachineKey) -> RelayCertificate | None:
+def _read(path: Path, host: str, relay_key: NodeKey) -> RelayCertificate | None:
     if not path.exists():
         return None
     leaf, meta = x509.load_pem_x509_certificates(path.read_bytes())
@@ -98,7 +98,7 @@ def _leaf(key: ec.EllipticCurvePrivateKey, host: str, now: datetime) -> x509.Cer
     )
 
 
-def _meta(relay_key: MachineKey, now: datetime) -> x509.Certificate:
+def _meta(relay_key: NodeKey, now: datetime) -> x509.Certificate:
     key = ed25519.Ed25519PrivateKey.generate()
     builder = _builder(_meta_name(relay_key), now).public_key(key.public_key())
     return builder.serial_number(_DERP_VERSION).sign(key, None)
@@ -120,7 +120,7 @@ def _builder(common_name: str, now: datetime) -> x509.CertificateBuilder:
     )
 
 
-def _meta_name(relay_key: MachineKey) -> str:
+def _meta_name(relay_key: NodeKey) -> str:
     return "derpkey" + relay_key.raw.hex()
 
 

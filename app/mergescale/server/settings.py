@@ -28,10 +28,10 @@ DEFAULT_TAILNET = "default"
 
 
 class Listen(BaseModel, frozen=True):
-    """Where a socket listens; port 0 lets the system choose."""
+    """Where a socket listens."""
 
     host: str
-    port: int = Field(ge=0, le=65535)
+    port: int = Field(ge=1, le=65535)
 
     @classmethod
     def parse(cls, text: str) -> Listen:
@@ -169,11 +169,7 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """What clients are told to use.
-
-        Without `server_url` it is made from `listen`; the system's choice of port 0 is filled in
-        by ``server.wiring`` once the socket is bound.
-        """
+        """What clients are told to use: `server_url`, or one made from `listen`."""
         if self.server_url:
             return self.server_url
         listen = Listen.parse(self.listen)
@@ -185,6 +181,12 @@ class Settings(BaseSettings):
     def url_host(self) -> str:
         """Host part of `url`, without brackets."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def url_port(self) -> int:
+        """Port part of `url`."""
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 80)
 
     @property
     def relay_shares_main_port(self) -> bool:

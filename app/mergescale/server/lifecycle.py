@@ -1,0 +1,123 @@
+"""From start to stop of one server process.
+
+Start: database, engines, what the last process left behind, listeners, repositories.
+Stop (SIGTERM, SIGINT): no new connections, every stream ends in order, then what was decided is
+committed, then the database closes. A second signal ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import uvloop
+
+from mergescale.kernel.errors import MergescaleError
+from mergescale.server.first_start import ensure_administrator, greeting
+from mergescale.server.settings import Settings
+from mergescale.server.wiring import Server, wire
+from mergescale.state import presence
+
+log = structlog.get_logger()
+
+#: LIMIT: how long clients get to leave in order; the whole stop takes under 5 s.
+STOP_S = 3.0
+
+
+class CannotListen(MergescaleError):
+    """Raised when an address cannot be had; the server does not start."""
+
+    code = "server.listen"
+
+
+def run(settings: Settings, say: Callable[[str], object]) -> None:
+    """Serve until SIGTERM or SIGINT; `say` gets the greeting once the server is up.
+
+    Raises:
+        MergescaleError: the server cannot start; says why.
+    """
+    uvloop.run(serve(settings, say))
+
+
+async def serve(settings: Settings, say: Callable[[str], object]) -> None:
+    """Serve on the running loop; see `run`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _asked_to_stop, loop, number, stop)
+    async with AsyncExitStack() as resources:
+        server = await wire(settings, resources)
+        try:
+            await _live(server, stop, say)
+        except* MergescaleError as failed:
+            raise _first(failed) from None
+    log.info("server.stopped")
+
+
+async def _live(server: Server, stop: asyncio.Event, say: Callable[[str], object]) -> None:
+    """Start, serve until `stop`, stop; a part that breaks takes the whole process with it."""
+    async with asyncio.TaskGroup() as group:
+        engines = [group.create_task(engine.run()) for engine in server.tailnets]
+        others: list[asyncio.Task[None]] = []
+        try:
+            first = await _start(server, group, others)
+            say(greeting(server.settings, server.settings.url, first=first))
+            log.info("server.started", url=server.settings.url)
+            await stop.wait()
+            log.info("server.stopping")
+        finally:
+            await _stop(server, others)
+        await asyncio.wait(engines)
+
+
+def _first(failed: BaseExceptionGroup[MergescaleError]) -> MergescaleError:
+    error = failed.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _start(
+    server: Server, group: asyncio.TaskGroup, others: list[asyncio.Task[None]]
+) -> bool:
+    """Open for business; return whether this was the first start ever."""
+    for engine in server.tailnets:
+        await engine.apply(presence.sweep(frozenset()))
+    first = await ensure_administrator(server.tailnets.default, server.settings, server.entropy)
+    for part in server.parts:
+        others.append(group.create_task(part.presence.run()))
+        others.append(group.create_task(part.maintain()))
+        if part.watcher is not None:
+            others.append(group.create_task(part.watcher.run()))
+    try:
+        if server.stun is not None:
+            await server.stun.start()
+        await server.edge.start()
+    except OSError as error:
+        raise CannotListen(f"cannot listen: {error.strerror or error}") from error
+    return first
+
+
+async def _stop(server: Server, others: list[asyncio.Task[None]]) -> None:
+    """Close in the reverse order of the start."""
+    for part in server.parts:
+        part.hub.close()
+    await server.edge.stop(STOP_S)
+    if server.stun is not None:
+        server.stun.stop()
+    for part in server.parts:
+        part.presence.stop()
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for engine in server.tailnets:
+        engine.stop()
+
+
+def _asked_to_stop(
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, stop: asyncio.Event
+) -> None:
+    """Stop in order; the next signal of the kind ends the process as if nobody listened."""
+    loop.remove_signal_handler(number)
+    stop.set()

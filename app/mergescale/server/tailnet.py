@@ -1,0 +1,130 @@
+"""The parts of one tailnet, and what connects them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from mergescale.domain.change import Change
+from mergescale.domain.snapshot import Snapshot
+from mergescale.fanout.hub import Hub
+from mergescale.fanout.presence import Presence
+from mergescale.gitops.child import Fetcher
+from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.source import Source
+from mergescale.gitops.watch import Watcher
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.ids import NodeId, ReplicaId
+from mergescale.server.settings import Repository, Settings
+from mergescale.state import presence, upkeep
+from mergescale.state.engine import Engine, EngineStopped
+from mergescale.state.ports import Feed, StoreUnavailable
+
+log = structlog.get_logger()
+
+#: How often time's work is looked for: ephemeral nodes, expired logins, keys long ended.
+UPKEEP_S = 5.0
+
+
+class Feeds:
+    """Tells several; filled while the server is put together, because a hub needs its engine."""
+
+    def __init__(self) -> None:
+        self._feeds: list[Feed] = []
+
+    def add(self, feed: Feed) -> None:
+        """Tell this one too from now on."""
+        self._feeds.append(feed)
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
+        """Tell everyone, in the order they were added."""
+        for feed in self._feeds:
+            feed.publish(before, after, change)
+
+
+class Announcer:
+    """Logs what operators look for when a policy changes; a `Feed`."""
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:  # noqa: ARG002
+        """Log a commit that came into force."""
+        if after.deployment is not None and after.deployment is not before.deployment:
+            log.info(
+                "policy.applied",
+                tailnet=after.tailnet,
+                commit=after.deployment.commit,
+                revision=after.revision,
+            )
+
+
+class Gatekeeper:
+    """Lets the relay look at its guests again when nodes went away; a `Feed`."""
+
+    def __init__(self, recheck: Callable[[], object]) -> None:
+        self._recheck = recheck
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
+        """Ask for a recheck when a node key stopped being known."""
+        gone = (before.nodes[node].node_key for node in change.nodes if node in before.nodes)
+        if any(key not in after.by_node_key for key in gone):
+            self._recheck()
+
+
+@dataclass(slots=True)
+class Parts:
+    """One tailnet at work.
+
+    Attributes:
+        watcher: None when the tailnet follows no repository.
+    """
+
+    engine: Engine
+    hub: Hub
+    presence: Presence
+    watcher: Watcher | None
+    clock: Clock
+
+    async def maintain(self) -> None:
+        """Do time's work, for ever."""
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            if not upkeep.due(self.engine.snapshot, self.clock.now()):
+                continue
+            try:
+                await self.engine.apply(upkeep.sweep())
+            except (StoreUnavailable, EngineStopped) as error:
+                log.warning(
+                    "upkeep.failed", tailnet=self.engine.snapshot.tailnet, why=error.message
+                )
+
+
+def presence_of(engine: Engine, replica: ReplicaId) -> Presence:
+    """Return what turns streams of this replica into presence decisions."""
+
+    async def submit(node: NodeId, connected: bool) -> None:  # noqa: FBT001 - fanout's port
+        if connected:
+            await engine.apply(presence.connected(node, replica))
+        else:
+            await engine.apply(presence.disconnected(node, replica))
+
+    return Presence(submit, asyncio.get_running_loop())
+
+
+def watcher_of(
+    engine: Engine, repository: Repository | None, settings: Settings, clock: Clock
+) -> Watcher | None:
+    """Return what follows the tailnet's repository, None if there is none.
+
+    Raises:
+        Invalid: the configuration names no acceptable repository.
+    """
+    if repository is None:
+        return None
+    source = Source.parse(
+        repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
+    )
+    store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
+    fetcher = Fetcher(source, store)
+    return Watcher(Reconciler(engine, source, fetcher, clock), fetcher, source, clock)

@@ -1,0 +1,275 @@
+"""The composition root: every part of one process, made and connected in one place.
+
+Nothing starts here; ``lifecycle`` starts and stops what `wire` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+
+from mergescale.api.callers import Backend
+from mergescale.api.handlers import api_handlers
+from mergescale.control.app import machine_app
+from mergescale.control.channel import Service
+from mergescale.control.poll import Poller
+from mergescale.control.public import public_handlers
+from mergescale.control.register import Registrar
+from mergescale.control.upgrade import PATH as TS2021_PATH
+from mergescale.control.upgrade import PROTOCOL as TS2021_PROTOCOL
+from mergescale.control.upgrade import Door, Ts2021
+from mergescale.control.websocket import WebSocketDoor
+from mergescale.domain.declaration import Declaration
+from mergescale.domain.tailnet import RelayNode, RelayRegion
+from mergescale.fanout.bell import LoginBell
+from mergescale.fanout.hub import Hub
+from mergescale.kernel.errors import Invalid
+from mergescale.kernel.ids import ReplicaId, TailnetName
+from mergescale.kernel.keys import PrivateKey
+from mergescale.netmap.encoder import Encoder
+from mergescale.policy.repository import declare
+from mergescale.relay.http import relay_handlers
+from mergescale.relay.service import DerpService
+from mergescale.relay.stun import StunServer
+from mergescale.relay.upgrade import PATH as DERP_PATH
+from mergescale.relay.upgrade import PROTOCOL as DERP_PROTOCOL
+from mergescale.relay.upgrade import Derp
+from mergescale.server.certificate import relay_certificate
+from mergescale.server.edge import Edge
+from mergescale.server.health import Followed, health_checks
+from mergescale.server.http import Parts as HttpParts
+from mergescale.server.http import application
+from mergescale.server.listeners import Listener, TcpListener, UnixListener
+from mergescale.server.settings import Listen, Settings, is_address
+from mergescale.server.system import SystemClock, SystemEntropy
+from mergescale.server.tailnet import (
+    Announcer,
+    Feeds,
+    Gatekeeper,
+    Parts,
+    presence_of,
+    watcher_of,
+)
+from mergescale.server.takeover import Claim, Takeover
+from mergescale.server.tls import server_context
+from mergescale.state.engine import Engine
+from mergescale.state.tailnets import Tailnets
+from mergescale.store.database import Database
+from mergescale.store.journal import SqlJournal
+from mergescale.store.schema import migrate
+from mergescale.store.server_secrets import get_or_create_secret
+from mergescale.web.handlers import web_handlers
+from mergescale.wire.noise import public_key
+
+log = structlog.get_logger()
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Every part of the process.
+
+    Attributes:
+        parts: each tailnet's, the default first.
+        stun: None without a relay.
+    """
+
+    settings: Settings
+    clock: SystemClock
+    entropy: SystemEntropy
+    tailnets: Tailnets
+    parts: tuple[Parts, ...]
+    edge: Edge
+    stun: StunServer | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Relay:
+    """The embedded relay: the service, how clients find it, and its own listener if it has one."""
+
+    service: DerpService
+    region: RelayRegion
+    listener: TcpListener | None
+
+
+async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
+    """Make every part; what must be given back is on `resources`.
+
+    Raises:
+        MergescaleError: the configuration or the database cannot be used; says why.
+    """
+    clock, entropy = SystemClock(), SystemEntropy()
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = await _database(settings, resources)
+
+    async def secret(name: str) -> PrivateKey:
+        made = await get_or_create_secret(
+            database, name, lambda: entropy.bytes(_KEY_BYTES), clock.now()
+        )
+        return PrivateKey(made)
+
+    noise = await secret("noise")
+    journal = SqlJournal(database, _declared, clock, _unreadable)
+    feeds = {TailnetName(name): Feeds() for name in settings.repositories}
+    engines = {name: await Engine.open(name, journal, feed, clock) for name, feed in feeds.items()}
+    tailnets = Tailnets(engines)
+    relay = _relay(settings, tailnets, await secret("derp"), clock, entropy)
+    bell = LoginBell()
+    parts = [
+        _tailnet(engine, feeds[name], settings, relay, bell) for name, engine in engines.items()
+    ]
+    hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
+    machines = machine_app(
+        Registrar(tailnets, bell, entropy, settings.url), Poller(tailnets, hubs, clock)
+    )
+    door = Door(noise, entropy, Service(machines))
+    backend = Backend(
+        tailnets,
+        clock,
+        entropy,
+        repositories={
+            part.engine.snapshot.tailnet: Followed(part.watcher) for part in parts if part.watcher
+        },
+        regions={relay.region.id: relay.region.name} if relay is not None else {},
+    )
+    handlers = HttpParts(
+        api=api_handlers(backend, health_checks(database, parts)),
+        web=web_handlers(tailnets, clock, lambda: settings.url),
+        control=[
+            *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
+            _websocket(door),
+        ],
+        relay=relay_handlers(relay.service) if relay is not None else [],
+    )
+    edge = Edge(application(handlers), _listeners(settings, relay), _takeovers(door, relay))
+    stun = _stun(settings) if relay is not None else None
+    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun)
+
+
+async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
+    await asyncio.to_thread(migrate, settings.database)
+    database = Database.open(settings.database)
+    resources.push_async_callback(database.dispose)
+    return database
+
+
+def _tailnet(
+    engine: Engine, feed: Feeds, settings: Settings, relay: _Relay | None, bell: LoginBell
+) -> Parts:
+    clock, entropy = SystemClock(), SystemEntropy()
+    attendance = presence_of(engine, ReplicaId("1"))
+    encoder = Encoder(relay.region if relay is not None else None)
+    hub = Hub(engine.snapshot, encoder, attendance, asyncio.get_running_loop(), entropy)
+    feed.add(Announcer())
+    feed.add(hub)
+    feed.add(bell)
+    if relay is not None:
+        feed.add(Gatekeeper(relay.service.recheck))
+    repository = settings.repositories[engine.snapshot.tailnet]
+    return Parts(engine, hub, attendance, watcher_of(engine, repository, settings, clock), clock)
+
+
+def _relay(
+    settings: Settings,
+    tailnets: Tailnets,
+    key: PrivateKey,
+    clock: SystemClock,
+    entropy: SystemEntropy,
+) -> _Relay | None:
+    """Make the embedded relay, None if it is switched off."""
+    if not settings.relay:
+        return None
+    service = DerpService(key, tailnets.knows_node_key, entropy)
+    host = settings.relay_host or settings.url_host
+    listen = Listen.parse(settings.relay_listen)
+    port, pin, listener = settings.url_port, "", None
+    if not settings.relay_shares_main_port:
+        certificate = relay_certificate(
+            settings.state_dir / "relay.pem",
+            host=host,
+            relay_key=service.public_key,
+            now=clock.now(),
+        )
+        port, pin = listen.port, certificate.pin
+        listener = TcpListener(listen.host, listen.port, certificate.context())
+    address = is_address(host)
+    node = RelayNode(
+        name=f"{settings.relay_region}a",
+        host_name=host,
+        cert_name=pin,
+        ipv4=host if address and ":" not in host else "none" if address else "",
+        ipv6=host if address and ":" in host else "none" if address else "",
+        stun_port=Listen.parse(settings.stun_listen).port,
+        derp_port=port,
+    )
+    region = RelayRegion(settings.relay_region, "mergescale", "Mergescale", (node,))
+    return _Relay(service, region, listener)
+
+
+def _listeners(settings: Settings, relay: _Relay | None) -> list[Listener]:
+    main = Listen.parse(settings.listen)
+    listeners: list[Listener] = [
+        TcpListener(main.host, main.port, server_context(settings)),
+        UnixListener(settings.unix_socket),
+    ]
+    if relay is not None and relay.listener is not None:
+        listeners.append(relay.listener)
+    return listeners
+
+
+def _takeovers(door: Door, relay: _Relay | None) -> Mapping[Claim, Takeover]:
+    takeovers: dict[Claim, Takeover] = {Claim(TS2021_PATH, TS2021_PROTOCOL, "POST"): Ts2021(door)}
+    if relay is not None:
+        takeovers[Claim(DERP_PATH, DERP_PROTOCOL)] = Derp(relay.service)
+    return takeovers
+
+
+def _websocket(door: Door) -> ASGIRouteHandler:
+    """Return the handler of ``GET /ts2021``; a function, as Litestar copies what it is given."""
+    channel = WebSocketDoor(door)
+
+    @asgi(TS2021_PATH, copy_scope=False)
+    async def enter_control(scope: Any, receive: Any, send: Any) -> None:
+        await channel(scope, receive, send)
+
+    return enter_control
+
+
+def _stun(settings: Settings) -> StunServer:
+    listen = Listen.parse(settings.stun_listen)
+    return StunServer(listen.host, listen.port)
+
+
+def _hosts(settings: Settings, tailnets: Tailnets) -> Collection[str]:
+    """Return the names a client may have to resolve: ours and those of the declared relays."""
+    hosts = {settings.url_host, settings.relay_host}
+    for engine in tailnets:
+        for region in engine.snapshot.relays.regions:
+            hosts.update(node.host_name for node in region.nodes)
+    return {host for host in hosts if host and not is_address(host)}
+
+
+def _declared(files: Mapping[str, str]) -> Declaration:
+    """Read a stored commit again.
+
+    Raises:
+        Invalid: this version does not accept what an earlier one did; says the first reason.
+    """
+    declaration, diagnostics = declare(files)
+    if declaration is None:
+        first = diagnostics[0]
+        raise Invalid(f"{first.span.file}:{first.span.start_line}: {first.message}")
+    return declaration
+
+
+def _unreadable(tailnet: TailnetName, error: Exception) -> None:
+    """Tell operators of something stored that could not be read; the tailnet runs without it."""
+    log.error("store.unreadable", tailnet=tailnet, why=str(error))
