@@ -1,0 +1,318 @@
+"""What must hold of every policy over every tailnet, whatever happens to the tailnet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mergescale.domain.declaration import Declaration
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import is_exit, sort_key
+from mergescale.domain.record import Drop, Put, Write
+from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.user import Role, User
+from mergescale.kernel.ids import NodeId, UserId
+from mergescale.policy.access import INTERNET
+from support.clock import START
+from support.policies import admits, holds, policy
+from support.worlds import node, step, world
+
+TEXT = dict[str, Any]
+LOGINS = ("ana@example.com", "ben@example.com", "eve")
+TAGS = ("tag:a", "tag:b")
+GROUPS = {"group:g": ["ana@example.com", "eve@"], "group:h": ["ben@example.com"]}
+PREFIXES = ("10.1.0.0/16", "10.1.2.0/24", "fd00:1::/64", "0.0.0.0/0", "::/0")
+NAMED = (*LOGINS[:2], "eve@", *TAGS, *GROUPS, "autogroup:member", "autogroup:tagged")
+WRITTEN = (
+    "100.64.0.2",
+    "100.64.0.0/30",
+    "10.1.2.0/25",
+    "10.0.0.0/8",
+    "fd00:1::5",
+    "10.1.0.9-10.1.3.1",
+)
+PORTS = ("*", "22", "80-90", "22,443")
+PROTOCOLS = (None, "tcp", "udp")
+START_NODES = "ana@example.com: n1, n2; ben@example.com: n3; eve: n4; tag:a: n5; tag:a+tag:b: n6"
+
+sources = st.lists(st.sampled_from([*NAMED, *WRITTEN, "*"]), min_size=1, max_size=2)
+places = st.sampled_from([*NAMED, *WRITTEN, "*", "autogroup:internet"])
+
+
+@st.composite
+def plain_rules(draw: st.DrawFn) -> TEXT:
+    rule = {
+        "action": "accept",
+        "src": draw(sources),
+        "dst": [
+            f"{draw(places)}:{draw(st.sampled_from(PORTS))}" for _ in range(draw(st.integers(1, 2)))
+        ],
+    }
+    protocol = draw(st.sampled_from(PROTOCOLS))
+    return rule if protocol is None else {**rule, "proto": protocol}
+
+
+@st.composite
+def own_rules(draw: st.DrawFn) -> TEXT:
+    people = st.sampled_from(["*", "autogroup:member", "group:g", "ben@example.com"])
+    ports = draw(st.sampled_from(PORTS))
+    return {"action": "accept", "src": [draw(people)], "dst": [f"autogroup:self:{ports}"]}
+
+
+rules = st.lists(st.one_of(plain_rules(), plain_rules(), own_rules()), max_size=5)
+prefix_sets = st.sets(st.sampled_from(PREFIXES), max_size=3)
+
+
+def text_of(acls: list[TEXT]) -> str:
+    return json.dumps({"groups": GROUPS, "tagOwners": {tag: [] for tag in TAGS}, "acls": acls})
+
+
+def under(acls: list[TEXT], routes: dict[str, set[str]] | None = None) -> Snapshot:
+    """Return the starting tailnet under a policy, with routes advertised and approved."""
+    snapshot = world(START_NODES, declaration=Declaration(policy(text_of(acls))))
+    writes = [
+        Put(rerouted(snapshot.nodes[snapshot.names[name]], prefixes, prefixes))
+        for name, prefixes in (routes or {}).items()
+    ]
+    return step(snapshot, writes)
+
+
+def rerouted(one: Node, advertised: set[str], approved: set[str]) -> Node:
+    routes = tuple(sorted(map(ip_network, advertised), key=sort_key))
+    return replace(one, advertised=routes, approved=frozenset(map(ip_network, approved)))
+
+
+steps = st.one_of(
+    st.tuples(st.just("add"), st.sampled_from([1, 2, 3, *TAGS])),
+    st.tuples(st.just("drop"), st.integers(0, 9)),
+    st.tuples(st.just("route"), st.integers(0, 9), prefix_sets, prefix_sets),
+    st.tuples(st.just("tag"), st.integers(0, 9), st.sampled_from(TAGS)),
+    st.tuples(st.just("give"), st.integers(0, 9), st.integers(1, 3)),
+    st.tuples(st.just("authorize"), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("suspend"), st.integers(1, 3), st.booleans()),
+    st.tuples(
+        st.just("rename"),
+        st.integers(1, 3),
+        st.sampled_from(["ana@example.com", "zoe@example.com"]),
+    ),
+    st.tuples(st.just("move"), st.integers(0, 9), st.integers(2, 9)),
+)
+
+
+def writes_of(snapshot: Snapshot, change: tuple[Any, ...]) -> list[Write]:
+    """Turn a drawn change into what the engine would write."""
+    match change:
+        case ("add", owner):
+            number = max(snapshot.nodes, default=0) + 1
+            tags = (owner,) if isinstance(owner, str) else ()
+            user = None if tags else UserId(owner)
+            return [Put(node(number, f"x{number}", user=user, tags=tags))]
+        case ("suspend", user, suspended):
+            return [Put(replace(snapshot.users[UserId(user)], suspended=suspended))]
+        case ("rename", user, login):
+            if snapshot.user_by_login(login) is not None:
+                return []
+            return [Put(User(UserId(user), login, "", Role.MEMBER, START))]
+        case (_, index, *_) if not snapshot.nodes:
+            return []
+        case (what, index, *rest):
+            one = snapshot.nodes[sorted(snapshot.nodes)[index % len(snapshot.nodes)]]
+            return [Drop(one)] if what == "drop" else [Put(changed(one, what, *rest))]
+    return []
+
+
+def changed(one: Node, what: str, *rest: Any) -> Node:
+    match what, rest:
+        case "route", (advertised, approved):
+            return rerouted(one, advertised, approved)
+        case "tag", (tag,):
+            return replace(one, user=None, tags=(tag,))
+        case "give", (user,):
+            return replace(one, user=UserId(user), tags=())
+        case "authorize", (authorized,):
+            return replace(one, authorized=authorized)
+        case _, (offset,):
+            return replace(one, ipv4=ip_address(f"100.64.{offset}.{one.id % 250}"))
+
+
+def answers(snapshot: Snapshot) -> dict[str, Any]:
+    """Return everything an access says about the nodes of its snapshot."""
+    access, slots = snapshot.access, snapshot.slots.of
+    return {
+        "visible": {one: access.visible(slot) for one, slot in slots.items()},
+        "chunks": {one: dict(access.chunks(slot)) for one, slot in slots.items()},
+        "users": {
+            (one, prefix): access.users_of(one, ip_network(prefix))
+            for one in slots
+            for prefix in PREFIXES
+        },
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(acls=rules, story=st.lists(steps, max_size=8))
+def test_refreshing_equals_resolving_anew(acls: list[TEXT], story: list[tuple[Any, ...]]) -> None:
+    """After any sequence of changes the refreshed access answers as one resolved from scratch."""
+    snapshot = under(acls)
+    for change in story:
+        answers(snapshot)
+        snapshot = step(snapshot, writes_of(snapshot, change))
+        assert snapshot.policy is not None
+        fresh = replace(snapshot, access=snapshot.policy.resolve(snapshot))
+        assert answers(snapshot) == answers(fresh)
+
+
+@settings(max_examples=60, deadline=None)
+@given(acls=rules, routes=st.dictionaries(st.sampled_from(["n1", "n5"]), prefix_sets))
+def test_visibility_is_symmetric_and_never_of_oneself(
+    acls: list[TEXT], routes: dict[str, set[str]]
+) -> None:
+    """Whom a node sees sees it; nobody sees itself."""
+    snapshot = under(acls, routes)
+    slots = snapshot.slots.of.values()
+    for one in slots:
+        assert not snapshot.access.visible(one) >> one & 1
+        for other in slots:
+            forth = snapshot.access.visible(one) >> other & 1
+            assert forth == snapshot.access.visible(other) >> one & 1
+
+
+ADDRESSES = (
+    "10.1.2.3",
+    "10.1.2.200",
+    "10.9.9.9",
+    "fd00:1::5",
+    "192.0.2.7",
+    "2001:db8::7",
+    "192.168.0.1",
+)
+questions = st.lists(
+    st.tuples(st.sampled_from([6, 17, 1]), st.sampled_from([22, 80, 443, 1000])),
+    min_size=1,
+    max_size=2,
+    unique=True,
+)
+
+
+def flows(snapshot: Snapshot, asked: list[tuple[int, int]]) -> set[tuple[str, str, str, int, int]]:
+    """Return who may send what: (source address, receiving node, address behind it, ...)."""
+    found = set()
+    for viewer in snapshot.nodes.values():
+        chunks = snapshot.access.chunks(snapshot.slot(viewer.id))
+        for source in senders(snapshot):
+            for target in (str(viewer.ipv4), str(viewer.ipv6), *routed_by(viewer)):
+                for protocol, port in asked:
+                    if admits(chunks, source, target, protocol, port):
+                        found.add((source, viewer.name, target, protocol, port))
+    return found
+
+
+def senders(snapshot: Snapshot) -> list[str]:
+    own = [str(a) for one in snapshot.nodes.values() for a in (one.ipv4, one.ipv6)]
+    return [*own, *ADDRESSES[:4]]
+
+
+def routed_by(one: Node) -> list[str]:
+    return [a for a in ADDRESSES if any(ip_address(a) in prefix for prefix in one.routes)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(acls=rules, more=st.one_of(plain_rules(), own_rules()), asked=questions, routed=prefix_sets)
+def test_a_further_rule_takes_nothing_away(
+    acls: list[TEXT], more: TEXT, asked: list[tuple[int, int]], routed: set[str]
+) -> None:
+    """Whatever a policy admits it still admits with one more rule, wherever that stands."""
+    before = flows(under(acls, {"n5": routed}), asked)
+
+    assert before <= flows(under([*acls, more], {"n5": routed}), asked)
+    assert before <= flows(under([more, *acls], {"n5": routed}), asked)
+
+
+@settings(max_examples=60, deadline=None)
+@given(acls=rules, asked=questions, first=prefix_sets, second=prefix_sets)
+def test_filters_admit_what_the_rules_say(
+    acls: list[TEXT], asked: list[tuple[int, int]], first: set[str], second: set[str]
+) -> None:
+    """Compiled filters agree with a reading of the rules one by one, packet by packet."""
+    snapshot = under(acls, {"n1": first, "n6": second})
+    expected = {
+        (source, viewer.name, target, protocol, port)
+        for viewer in snapshot.nodes.values()
+        for source in senders(snapshot)
+        for target in (str(viewer.ipv4), str(viewer.ipv6), *routed_by(viewer))
+        for protocol, port in asked
+        if any(says(snapshot, rule, source, viewer, target, protocol, port) for rule in acls)
+    }
+
+    assert flows(snapshot, asked) == expected
+
+
+def says(
+    snapshot: Snapshot, rule: TEXT, source: str, viewer: Node, target: str, protocol: int, port: int
+) -> bool:
+    """Read one rule as its author would."""
+    if protocol not in {None: (1, 6, 17), "tcp": (6,), "udp": (17,)}[rule.get("proto")]:
+        return False
+    sender = snapshot.nodes.get(snapshot.addresses.get(ip_address(source), NodeId(0)))
+    meant = [one for one in rule["src"] if is_source(snapshot, one, source, sender)]
+    for written in rule["dst"]:
+        place, _, ports = written.rpartition(":")
+        if protocol == 1 or in_ports(ports, port):
+            if place == "autogroup:self":
+                mine = sender is not None and sender.user == viewer.user is not None
+                own = target in {str(viewer.ipv4), str(viewer.ipv6)}
+                if meant and mine and own:
+                    return True
+            elif meant and is_target(snapshot, place, viewer, target):
+                return True
+    return False
+
+
+def in_ports(written: str, port: int) -> bool:
+    for part in written.split(","):
+        first, _, last = part.partition("-")
+        if part == "*" or int(first) <= port <= int(last or first):
+            return True
+    return False
+
+
+def is_source(snapshot: Snapshot, selector: str, source: str, sender: Node | None) -> bool:
+    if selector == "*":
+        subnets = [p for n in snapshot.nodes.values() for p in n.routes if not is_exit(p)]
+        return sender is not None or any(ip_address(source) in prefix for prefix in subnets)
+    if selector in WRITTEN:
+        return holds(selector, source)
+    return sender is not None and is_named(snapshot, selector, sender)
+
+
+def is_target(snapshot: Snapshot, selector: str, viewer: Node, target: str) -> bool:
+    own = target in {str(viewer.ipv4), str(viewer.ipv6)}
+    if selector == "*":
+        return True
+    if selector == "autogroup:internet":
+        family = ip_address(target).version
+        exit_node = any(is_exit(p) and p.version == family for p in viewer.routes)
+        return exit_node and any(holds(text, target) for text in INTERNET[family])
+    if selector in WRITTEN:
+        routed = any(not is_exit(prefix) and meets(selector, prefix) for prefix in viewer.routes)
+        here = any(holds(selector, str(a)) for a in (viewer.ipv4, viewer.ipv6))
+        return (routed or here) and holds(selector, target)
+    return own and is_named(snapshot, selector, viewer)
+
+
+def meets(selector: str, prefix: Any) -> bool:
+    first = ip_address(selector.partition("-")[0].partition("/")[0])
+    return first in prefix or holds(selector, str(prefix.network_address))
+
+
+def is_named(snapshot: Snapshot, selector: str, one: Node) -> bool:
+    owner = snapshot.owner(one)
+    if owner is None:
+        return selector in one.tags or selector == "autogroup:tagged"
+    login = owner.login if "@" in owner.login else f"{owner.login}@"
+    return selector in {login, "autogroup:member"} or login in GROUPS.get(selector, [])
