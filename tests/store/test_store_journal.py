@@ -479,7 +479,7 @@ async def test_a_lost_answer_to_commit_is_looked_up(
                 with pytest.raises(StoreUnavailable):
                     await store.journal.commit(HOME, at(0), [Put(ANA)], START)
         assert (await loaded(store.journal)).revision == int(arrives)
-        assert await store.journal.commit(HOME, at(arrives), [Put(BO)], START) == 1 + arrives
+        assert await store.journal.commit(HOME, at(int(arrives)), [Put(BO)], START) == 1 + arrives
 
 
 @aio
