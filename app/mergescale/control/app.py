@@ -62,6 +62,7 @@ def machine_app(registrar: Registrar, poller: Poller) -> Litestar:
     return Litestar(
         [register, map_],
         openapi_config=None,
+        logging_config=None,
         exception_handlers={Exception: _failure},
         # The bridge bounds bodies before they get here.
         request_max_body_size=None,

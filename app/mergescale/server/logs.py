@@ -56,6 +56,7 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
         "alembic",
         "sqlalchemy",
         "hpack",
+        "aiosqlite",
         "git",
         "asyncio",
         "httpx",
