@@ -8,6 +8,7 @@ committed, then the database closes. A second signal ends at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ import uvloop
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.first_start import ensure_administrator, greeting
 from mergescale.server.settings import Settings
+from mergescale.server.tailnet import Parts
 from mergescale.server.wiring import Server, wire
 from mergescale.state import presence
 
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 
 #: LIMIT: how long clients get to leave in order; the whole stop takes under 5 s.
 STOP_S = 3.0
+#: LIMIT: how long the first start waits for the first commit.
+FIRST_LOOK_S = 5.0
 
 
 class CannotListen(MergescaleError):
@@ -89,6 +93,7 @@ async def _start(
         others.append(group.create_task(part.presence.run()))
         others.append(group.create_task(part.maintain()))
         if part.watcher is not None:
+            await _first_look(part)
             others.append(group.create_task(part.watcher.run()))
     try:
         if server.stun is not None:
@@ -97,6 +102,18 @@ async def _start(
     except OSError as error:
         raise CannotListen(f"cannot listen: {error.strerror or error}") from error
     return first
+
+
+async def _first_look(part: Parts) -> None:
+    """Let a tailnet that never had a policy have one before its first client comes.
+
+    Bounded, because a remote may be slow; one that has a policy does not wait for a newer one.
+    """
+    if part.watcher is None or part.engine.snapshot.deployment is not None:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_LOOK_S):
+            await part.watcher.sync()
 
 
 async def _stop(server: Server, others: list[asyncio.Task[None]]) -> None:
