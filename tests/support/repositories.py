@@ -8,11 +8,15 @@ A value of None removes the file; `link` and `gitlink` make the entries that mus
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from mergescale.gitops.errors import ReconcileError
+from mergescale.gitops.messages import Found, Unchanged
 
 _EPOCH_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 
@@ -110,3 +114,53 @@ class Repository:
         commit = self.git("commit-tree", self.git("write-tree"), *parents, "-m", subject)
         self.git("update-ref", f"refs/heads/{self.branch}", commit)
         return commit
+
+
+class MemoryFetches:
+    """The in-memory twin of ``gitops.child.Fetcher``: a branch that is a list of commits.
+
+    Attributes:
+        commits: id -> files, oldest first; the last one is the tip.
+        trouble: raised by every look while it is set.
+        looks: (known, applied) of every look.
+        gate: looks wait here; open unless a test closes it.
+    """
+
+    def __init__(self) -> None:
+        self.commits: dict[str, dict[str, str]] = {}
+        self.trouble: ReconcileError | None = None
+        self.looks: list[tuple[str, str]] = []
+        self.warmed = 0
+        self.closed = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def commit(self, policy: str) -> str:
+        """Add a commit with this policy.hujson; return its id."""
+        oid = f"{len(self.commits) + 1:040x}"
+        self.commits[oid] = {"policy.hujson": policy}
+        return oid
+
+    async def look(self, *, known: str, applied: str) -> Unchanged | Found:
+        self.looks.append((known, applied))
+        await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        tip = list(self.commits)[-1]
+        if tip == known:
+            return Unchanged(tip)
+        return Found(
+            commit=tip,
+            subject="change the policy",
+            author="Ana Example",
+            committed_s=_EPOCH_S,
+            descends=not applied or applied in self.commits,
+            files=self.commits[tip],
+            faults=[],
+        )
+
+    async def warm(self) -> None:
+        self.warmed += 1
+
+    async def close(self) -> None:
+        self.closed = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from git.cmd import Git
-from git.exc import GitCommandError
+from git.exc import GitCommandError, GitCommandNotFound
 
 #: Where the followed ref is kept in the store.
 TIP: Final = "refs/mergescale/tip"
@@ -154,6 +154,8 @@ class Store:
                 strip_newline_in_stdout=False,
                 shell=False,
             )
+        except GitCommandNotFound:
+            raise GitFailed("git is not installed") from None
         except GitCommandError as error:
             raise GitFailed(str(error.stderr)) from None
         return out

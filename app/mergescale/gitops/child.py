@@ -73,7 +73,11 @@ class Fetcher:
     async def warm(self) -> None:
         """Start the next child ahead, unless one is waiting already."""
         if self._waiting is None or self._waiting.returncode is not None:
-            self._waiting = await _start(self._store.parent)
+            try:
+                self._waiting = await _start(self._store.parent)
+            except OSError as error:
+                message = "the process that runs git could not be started"
+                raise Transient("WorkerFailed", message) from error
 
     async def close(self) -> None:
         """End the waiting child."""
@@ -99,7 +103,7 @@ class Fetcher:
         try:
             reply: Reply = msgspec.json.decode(raw, type=Reply)
         except msgspec.DecodeError:
-            raise Transient("WorkerDied", "the process that runs git ended early") from None
+            raise Transient("WorkerFailed", "the process that runs git ended early") from None
         return reply
 
 

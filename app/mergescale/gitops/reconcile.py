@@ -34,7 +34,24 @@ class Fetches(Protocol):
     """What asks git; `child.Fetcher` is the real one."""
 
     async def look(self, *, known: str, applied: str) -> Unchanged | Found:
-        """Say where the ref is, and read the files if that is not `known`."""
+        """Say where the ref is, and read the files if that is not `known`.
+
+        Args:
+            known: full object id looked at last, or empty.
+            applied: full object id in force, or empty.
+
+        Raises:
+            Stalled: only a new commit or another configuration helps.
+            Transient: it may work later.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Make the next `look` quicker."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything that `warm` holds."""
         ...
 
 
@@ -60,7 +77,7 @@ class Reconciler:
         self._verdict: Stalled | None = None
         self.trouble: ReconcileError | None = None
         if (deployment := engine.snapshot.deployment) is not None:
-            self._judged = deployment.commit
+            self._settle(deployment.commit, deployment.applied)
 
     @property
     def status(self) -> Status:
@@ -92,6 +109,11 @@ class Reconciler:
             await self._look(retry=retry)
         except ReconcileError as error:
             self.trouble = error
+        except Exception:  # noqa: BLE001 - logged
+            # One look that breaks must not end the following, nor the server.
+            _log.exception("gitops.broke")
+            message = "looking at the repository failed inside the server"
+            self.trouble = Transient("InternalError", message, help="see the server's log")
         now = self._clock.now()
         failed = self.trouble is not None
         self._status = replace(
@@ -117,7 +139,7 @@ class Reconciler:
                 await self._judge(found)
             case Found(commit=commit) | Unchanged(commit=commit):
                 if commit == applied:
-                    self._settle(commit)
+                    self._settle(commit, self._clock.now())
                 if self._verdict is not None:
                     self._told_refused(self._verdict)
                     raise self._verdict
@@ -138,7 +160,7 @@ class Reconciler:
             self._judged, self._verdict = found.commit, verdict
             self._told_refused(verdict)
             raise
-        self._settle(found.commit)
+        self._settle(found.commit, self._clock.now())
         self._status = replace(self._status, problems=problems(attempt.diagnostics, found.files))
 
     async def _apply(self, attempt: Attempt) -> None:
@@ -162,13 +184,15 @@ class Reconciler:
         except Refusal as error:
             raise Stalled("Refused", error.message, help=error.help) from error
 
-    def _settle(self, commit: str) -> None:
+    def _settle(self, commit: str, now: datetime) -> None:
         """Say that the newest commit is in force."""
         self._judged, self._verdict = commit, None
-        self._tell(valid=True, reason="Valid")
-        self._tell(tested=True, reason="TestsPassed")
-        self._tell(applied=True, reason="Applied")
-        self._tell(stalled=False, reason="Following")
+        self._status = (
+            self._status.told(now, valid=True, reason="Valid")
+            .told(now, tested=True, reason="TestsPassed")
+            .told(now, applied=True, reason="Applied")
+            .told(now, stalled=False, reason="Following")
+        )
         target = self._status.target
         if target is None or target.commit != commit:
             target = self.status.current

@@ -23,9 +23,24 @@ BAD_OBJECTS = Failed(
     message="git did not accept the repository's objects",
     help="run `git fsck --strict` on the repository",
 )
+UNWRITABLE = Failed(
+    retry=True,
+    reason="StoreUnwritable",
+    message="the server's copy of the repository could not be written",
+    help="check space and permissions of the server's state folder",
+)
 _DOUBTFUL = re.compile(r"fsck error|object [0-9a-f]{40,}: |corrupt")
 #: What git says (LC_ALL=C) -> what we say. The first that matches wins.
 _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
+    (
+        r"git is not installed",
+        Failed(
+            retry=True,
+            reason="NoGit",
+            message="the git program was not found",
+            help="install git 2.39 or newer on the server",
+        ),
+    ),
     (
         r"couldn't find remote ref",
         Failed(

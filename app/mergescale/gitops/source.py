@@ -25,7 +25,9 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-_SCP = re.compile(rf"(?:{_USER}@)?(?P<host>{_HOST}):(?P<path>[A-Za-z0-9_~./][A-Za-z0-9_~./+-]*)")
+_SCP = re.compile(
+    rf"(?!(?:file|git|ssh|https?|ftps?):)(?:{_USER}@)?{_HOST}:[A-Za-z0-9_~./][A-Za-z0-9_~./+-]*"
+)
 _SSH = re.compile(rf"ssh://(?:{_USER}@)?{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+-]+")
 _HTTPS = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+%-]+")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")

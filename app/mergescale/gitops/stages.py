@@ -84,7 +84,7 @@ def read(attempt: Attempt) -> Attempt:
 
 def check(attempt: Attempt) -> Attempt:
     """Make a declaration of the texts."""
-    declaration, diagnostics = declare(attempt.found.files)
+    declaration, diagnostics = declare(attempt.found.files, tested=False)
     if declaration is None:
         raise _bad("valid", "Invalid", attempt, diagnostics)
     return replace(attempt, declaration=declaration, diagnostics=diagnostics)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mergescale.gitops.child import Fetcher
-from mergescale.gitops.errors import Transient, Waiting
+from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.probe import Fingerprint, fingerprint
-from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.reconcile import Fetches, Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.status import Status
 from mergescale.kernel.clock import Clock
@@ -51,7 +51,7 @@ class Watcher:
     def __init__(
         self,
         reconciler: Reconciler,
-        fetcher: Fetcher,
+        fetcher: Fetches,
         source: Source,
         clock: Clock,
         pace: Pace | None = None,
@@ -85,7 +85,8 @@ class Watcher:
                 if self._worth_it():
                     await self._reconciler.sync()
                     self._due_s = self._clock.monotonic() + self._wait_s()
-                    await self._fetcher.warm()
+                    with contextlib.suppress(ReconcileError):
+                        await self._fetcher.warm()
                 await self._rest(self._pause_s())
         finally:
             await self._fetcher.close()

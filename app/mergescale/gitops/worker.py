@@ -19,7 +19,7 @@ import msgspec
 
 from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment
 from mergescale.gitops.messages import Fault, Found, Reply, Request, Unchanged
-from mergescale.gitops.sayings import BAD_OBJECTS, MISSING, classified
+from mergescale.gitops.sayings import BAD_OBJECTS, MISSING, UNWRITABLE, classified
 
 #: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
 _RLIMITS: Final = (
@@ -159,9 +159,12 @@ def main() -> None:
     request = msgspec.json.decode(line, type=Request)
     _guard(request.timeout_s)
     home = Path(request.store).with_suffix(".home")
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ.update(child_environment(home, request.transport, request.url))
-    reply = answer(request)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.update(child_environment(home, request.transport, request.url))
+        reply = answer(request)
+    except OSError:
+        reply = UNWRITABLE
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
 

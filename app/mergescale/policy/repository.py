@@ -8,7 +8,10 @@ from typing import Final
 
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.tailnet import Dns, Relays, Settings
+from mergescale.kernel.errors import LocalProtocolError
 from mergescale.policy import hujson
+from mergescale.policy.check import check
+from mergescale.policy.compile import compile_policy
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.diagnostics import (
     Diagnostic,
@@ -20,7 +23,6 @@ from mergescale.policy.diagnostics import (
 from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.hujson import Value
-from mergescale.policy.load import load
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
 
@@ -46,12 +48,16 @@ FILES: Final = (POLICY, *SCHEMAS)
 _FOLLOWS: Final = {USERS: "policy.unknown-group", TAGS: "policy.unknown-tag"}
 
 
-def declare(files: Mapping[str, str]) -> tuple[Declaration | None, tuple[Diagnostic, ...]]:
+def declare(
+    files: Mapping[str, str], *, tested: bool = True
+) -> tuple[Declaration | None, tuple[Diagnostic, ...]]:
     """Read a repository.
 
     Args:
         files: name in the watched folder -> text. Names that do not end in ``.hujson`` and names
             in folders are left alone.
+        tested: run the policy's own tests too. A commit in force was tested when it came; read
+            again at a start, it only has to mean what it meant.
 
     Returns:
         What the texts mean, None when there is an error anywhere; and all that is to be said,
@@ -71,6 +77,8 @@ def declare(files: Mapping[str, str]) -> tuple[Declaration | None, tuple[Diagnos
     people, settings, names, relays = _read_beside(values, report)
     policy, said = _read_policy(values, ours, people)
     found = [*found, *said, *report.diagnostics()]
+    if policy is not None and tested:
+        found += run_tests(policy)
     diagnostics = sort_diagnostics(found)
     if policy is None or has_errors(diagnostics):
         return None, diagnostics
@@ -78,16 +86,12 @@ def declare(files: Mapping[str, str]) -> tuple[Declaration | None, tuple[Diagnos
 
 
 def selftest(declaration: Declaration) -> tuple[Diagnostic, ...]:
-    """Run the tests that the policy holds; return one error for each that fails.
-
-    Apart from `declare`, because a commit in force is read again at every start and then only has
-    to mean what it meant.
-    """
+    """Run the policy's own tests; return one error for each that fails."""
     match declaration.policy:
         case CompiledPolicy() as policy:
             return run_tests(policy)
         case _:
-            return ()
+            raise LocalProtocolError("the declaration was not made by `declare`")
 
 
 def _check_names(files: Mapping[str, str], report: Report) -> None:
@@ -125,17 +129,20 @@ def _read_beside(
 def _read_policy(
     values: Mapping[str, Value], files: Mapping[str, str], people: tuple[DeclaredUser, ...] | None
 ) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
-    """Check and test the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
+    """Check the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
     if POLICY not in values:
         return None, ()
-    policy, found = load(
+    document, found = check(
         values[POLICY],
         extra_groups=_groups(values),
         extra_tags=_tags(values),
         known_users=None if people is None else KnownUsers([u.login for u in people], managed=True),
     )
     broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
-    return policy, tuple(one for one in found if one.code not in broken)
+    return (
+        None if document is None else compile_policy(document),
+        tuple(one for one in found if one.code not in broken),
+    )
 
 
 def _groups(values: Mapping[str, Value]) -> Iterator[ExtraGroup]:

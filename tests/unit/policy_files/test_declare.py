@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.policy.compiled import CompiledPolicy
-from mergescale.policy.repository import FILES, declare
+from mergescale.policy.repository import FILES, declare, selftest
 from support.declared import good, said
 
 
@@ -228,3 +228,15 @@ def test_no_text_makes_reading_raise(files: dict[str, str]) -> None:
     """Nor does text that is no JSON at all."""
     declaration, diagnostics = declare(files)
     assert (declaration is None) is any(one.severity == "error" for one in diagnostics)
+
+
+def test_a_policy_whose_tests_fail_is_not_declared_unless_they_are_left_out() -> None:
+    """A new commit is tested; one that came into force before is only read."""
+    files = {"policy.hujson": '{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:1"]}]}'}
+    assert [(place, text) for place, text, *_ in said(files)] == [
+        ("policy.hujson:1:52", '"a@b.c:1"')
+    ]
+    declaration, diagnostics = declare(files, tested=False)
+    assert declaration is not None
+    assert diagnostics == ()
+    assert [one.code for one in selftest(declaration)] == ["policy.test-failed"]
