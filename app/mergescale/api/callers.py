@@ -1,0 +1,169 @@
+"""Who calls, and the one tailnet that this lets them into.
+
+A token belongs to a tailnet. The unix socket is for whoever may open it, an operator of the whole
+server; such a caller names the tailnet in the path or as ``?tailnet=``, or means the default one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Final, Protocol
+
+import msgspec
+from litestar.connection import ASGIConnection, Request
+from litestar.datastructures import State
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Dependency
+from litestar.types import Guard
+
+from mergescale.api.problems import lowered
+from mergescale.domain.snapshot import Snapshot
+from mergescale.identity.principals import LOCAL_OPERATOR, Principal, authenticate, shown_token
+from mergescale.kernel.clock import Clock, Entropy
+from mergescale.kernel.errors import Invalid, NotFound
+from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.state import apikeys
+from mergescale.state.engine import Engine, EngineStopped
+from mergescale.state.ports import StoreUnavailable
+from mergescale.state.tailnets import Tailnets
+
+#: In the path of Tailscale's API: the tailnet of whoever asks.
+OWN_TAILNET: Final = "-"
+
+
+class Repository(Protocol):
+    """The watched repository of one tailnet, as far as operators ask about it."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Return where following it stands, ready for JSON."""
+        ...
+
+    async def sync(self) -> None:
+        """Look at it now; return once that is done, whether it went well or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the handlers work with.
+
+    Attributes:
+        repositories: the tailnets that follow one.
+        regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
+    """
+
+    tailnets: Tailnets
+    clock: Clock
+    entropy: Entropy
+    repositories: Mapping[TailnetName, Repository] = field(default_factory=dict)
+    regions: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Somebody who may act, inside one tailnet. Handlers get it as `Caller`."""
+
+    principal: Principal
+    engine: Engine
+    backend: Backend
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The caller's tailnet as it is now."""
+        return self.engine.snapshot
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository that the caller's tailnet follows."""
+        return self.backend.repositories.get(self.snapshot.tailnet)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.backend.clock.now()
+
+    def draw(self, count: int) -> bytes:
+        """Return random bytes."""
+        return self.backend.entropy.bytes(count)
+
+
+class ApiRequest(Request[Authenticated, Any, State]):
+    """A request whose body is decoded here, so that whatever bytes it has are the caller's fault."""
+
+    async def json(self) -> Any:
+        """Return the body as plain values.
+
+        Raises:
+            Invalid: it is not JSON.
+        """
+        try:
+            return msgspec.json.decode(await self.body())
+        except msgspec.DecodeError as error:
+            raise Invalid(f"the body cannot be read: {lowered(str(error))}") from None
+        except UnicodeDecodeError:
+            raise Invalid("the body cannot be read: it is not UTF-8") from None
+        except RecursionError:
+            raise Invalid("the body cannot be read: it is nested too deep") from None
+
+
+#: What a handler's parameter `caller` is; made by the guard, not read from the request.
+Caller = Annotated[Authenticated, Dependency(skip_validation=True)]
+
+
+def guard(backend: Backend) -> Guard:
+    """Return the guard of ``/api/v2``.
+
+    INVARIANT(authenticated first): a guard runs before the body is read, so nobody unknown makes
+    the server read or parse one.
+    """
+
+    async def check(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        engine, principal = await _let_in(backend, connection)
+        connection.scope["user"] = Authenticated(principal, engine, backend)
+
+    return check
+
+
+def caller_of(request: Request[Any, Any, Any]) -> Authenticated:
+    """Provide `Caller`."""
+    caller: Authenticated = request.user
+    return caller
+
+
+async def _let_in(
+    backend: Backend, connection: ASGIConnection[Any, Any, Any, Any]
+) -> tuple[Engine, Principal]:
+    named = connection.path_params.get("tailnet", OWN_TAILNET)
+    if named == OWN_TAILNET:
+        named = connection.query_params.get("tailnet", OWN_TAILNET)
+    authorization = connection.headers.get("authorization")
+    # INVARIANT(local): set by the edge for its unix socket only. A token that comes along counts
+    # all the same: whoever sends one wants to be its tailnet's operator.
+    if authorization is None and connection.scope["state"].get("local") is True:
+        return backend.tailnets.named(named), LOCAL_OPERATOR
+    engine, principal = _by_token(backend, authorization)
+    if named not in {OWN_TAILNET, engine.snapshot.tailnet}:
+        raise NotFound("no such tailnet")
+    await _note_use(backend, engine, principal)
+    return engine, principal
+
+
+def _by_token(backend: Backend, authorization: str | None) -> tuple[Engine, Principal]:
+    tailnets = backend.tailnets
+    shown = shown_token(authorization)
+    engine = None if shown is None else tailnets.of_api_key(ApiKeyId(shown.id))
+    # Without a tailnet it fails in the same way, at the same place.
+    engine = engine or tailnets.default
+    return engine, authenticate(engine.snapshot, authorization, backend.clock.now())
+
+
+async def _note_use(backend: Backend, engine: Engine, principal: Principal) -> None:
+    key_id = principal.api_key
+    if key_id is None:
+        return
+    if apikeys.use_is_news(engine.snapshot.api_keys[key_id], backend.clock.now()):
+        # A server that cannot write can still be read, and its token was good when it was shown.
+        with contextlib.suppress(StoreUnavailable, EngineStopped, NotFound):
+            await engine.apply(apikeys.used(key_id))

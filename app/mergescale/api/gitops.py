@@ -1,0 +1,35 @@
+"""The watched repository of a tailnet. An extension in the style of the rest."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+
+from mergescale.api.callers import Authenticated, Caller, Repository
+from mergescale.api.openapi import ERRORS
+from mergescale.kernel.errors import NotFound
+
+
+@get("/tailnet/{tailnet:str}/gitops", responses=ERRORS, tags=["GitOps"], sync_to_thread=False)
+def get_status(caller: Caller) -> dict[str, Any]:
+    """Show which commit is in force, which was seen last, and what is wrong with it."""
+    return dict(_repository(caller).status())
+
+
+@post("/tailnet/{tailnet:str}/gitops/sync", status_code=200, responses=ERRORS, tags=["GitOps"])
+async def sync(caller: Caller) -> dict[str, Any]:
+    """Look at the repository now; answers with the status after that, good or bad."""
+    repository = _repository(caller)
+    await repository.sync()
+    return dict(repository.status())
+
+
+HANDLERS: Final[list[HTTPRouteHandler]] = [get_status, sync]
+
+
+def _repository(caller: Authenticated) -> Repository:
+    if caller.repository is None:
+        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
+    return caller.repository

@@ -1,0 +1,39 @@
+"""All of REST, for the application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from litestar import Router
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from mergescale.api import gitops, keys, logins, nodes, routes, users
+from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
+from mergescale.api.health import Check, health_handlers
+from mergescale.api.openapi import SECURITY
+
+
+def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[ControllerRouterHandler]:
+    """Return the routers and handlers.
+
+    Args:
+        backend: what ``/api/v2`` works with.
+        checks: what ``/health`` looks at, by part.
+    """
+    v2 = Router(
+        "/api/v2",
+        route_handlers=[
+            *nodes.HANDLERS,
+            *routes.HANDLERS,
+            *keys.HANDLERS,
+            *users.HANDLERS,
+            *logins.HANDLERS,
+            *gitops.HANDLERS,
+        ],
+        guards=[guard(backend)],
+        dependencies={"caller": Provide(caller_of, sync_to_thread=False)},
+        request_class=ApiRequest,
+        security=SECURITY,
+    )
+    return [v2, *health_handlers(checks)]

@@ -1,0 +1,83 @@
+"""Keys: what Tailscale's API calls both pre-auth keys and API tokens.
+
+One resource with a ``keyType``, as the hosted service has: ``auth`` and ``api``. What each is made
+of is in ``authkeys`` and ``apikeys``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from litestar import delete, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from msgspec import Struct
+
+from mergescale.api import apikeys, authkeys
+from mergescale.api.callers import Caller
+from mergescale.api.key import CreateKey, Key, KeyType
+from mergescale.api.openapi import ERRORS, Nothing
+from mergescale.kernel.errors import NotFound
+
+_ONE: Final = "/tailnet/{tailnet:str}/keys/{key_id:str}"
+
+
+class Keys(Struct, frozen=True):
+    """Keys of a tailnet, oldest first."""
+
+    keys: list[Key]
+
+
+@get("/tailnet/{tailnet:str}/keys", responses=ERRORS, tags=["Keys"], sync_to_thread=False)
+def list_keys(
+    caller: Caller,
+    ended: Annotated[bool, Parameter(query="all")] = False,  # noqa: FBT002 - a query's parameter
+    key_type: Annotated[KeyType | None, Parameter(query="keyType")] = None,
+) -> Keys:
+    """List the keys that are still good; with `all=true` also those that ended of late.
+
+    `keyType` narrows it to one kind; an extension.
+    """
+    found = [*authkeys.listed(caller), *apikeys.listed(caller)]
+    wanted = [
+        key
+        for key in found
+        if (ended or not key.invalid) and (key_type is None or key.key_type == key_type)
+    ]
+    return Keys(sorted(wanted, key=lambda key: (key.created, key.id)))
+
+
+@post("/tailnet/{tailnet:str}/keys", status_code=200, responses=ERRORS, tags=["Keys"])
+async def create_key(caller: Caller, data: CreateKey) -> Key:
+    """Make a key; this answer alone has its text.
+
+    A pre-auth key without tags makes devices of `user` (an extension: the hosted service takes
+    whoever made the token), one with tags makes tagged devices.
+    """
+    if data.key_type == "api":
+        return await apikeys.create(caller, data)
+    return await authkeys.create(caller, data)
+
+
+@get(_ONE, responses=ERRORS, tags=["Keys"], sync_to_thread=False)
+def get_key(caller: Caller, key_id: str) -> Key:
+    """Show one key, without its text."""
+    found = authkeys.find(caller, key_id) or apikeys.find(caller, key_id)
+    if found is None:
+        raise NotFound("no such key")
+    return found
+
+
+@delete(_ONE, status_code=200, responses=ERRORS, tags=["Keys"])
+async def delete_key(caller: Caller, key_id: str) -> Nothing:
+    """Revoke a key. It stays listed with `all=true` for a week; devices it admitted stay."""
+    if authkeys.find(caller, key_id) is not None:
+        await authkeys.revoke(caller, key_id)
+    elif apikeys.find(caller, key_id) is not None:
+        await apikeys.revoke(caller, key_id)
+    else:
+        raise NotFound("no such key")
+    return Nothing()
+
+
+HANDLERS: Final[list[HTTPRouteHandler]] = [list_keys, create_key, get_key, delete_key]

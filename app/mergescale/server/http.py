@@ -1,0 +1,76 @@
+"""The outer application: everything that is plain HTTP, on one port.
+
+What it adds to the handlers of others: one way to say errors, an id for every request, the headers
+that keep browsers from guessing, and a limit for bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from litestar import Litestar, Router
+from litestar.datastructures import MutableScopeHeaders
+from litestar.types import ControllerRouterHandler, Message, Scope
+
+from mergescale.api.openapi import openapi_config
+from mergescale.api.problems import answer, request_id
+
+#: LIMIT: the largest body of the API has some hundred routes; handlers with other needs say so.
+BODY_BYTES: Final = 64 << 10
+#: What goes on every answer that does not say otherwise. A page says what it may load; whatever
+#: else a browser shows by mistake may load nothing.
+_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application is made of; each is a list of handlers or routers.
+
+    Attributes:
+        api: ``api.handlers.api_handlers``; described in OpenAPI, the others are not.
+        web: ``web.handlers.web_handlers``.
+        control: ``control.public.public_handlers``, and ``/ts2021`` for whoever did not upgrade.
+        relay: the HTTP side of the relay.
+    """
+
+    api: Sequence[ControllerRouterHandler]
+    web: Sequence[ControllerRouterHandler]
+    control: Sequence[ControllerRouterHandler] = ()
+    relay: Sequence[ControllerRouterHandler] = ()
+
+
+def application(parts: Parts) -> Litestar:
+    """Put the application together."""
+    undescribed = Router(
+        "/",
+        route_handlers=[*parts.web, *parts.control, *parts.relay],
+        include_in_schema=False,
+    )
+    return Litestar(
+        route_handlers=[*parts.api, undescribed],
+        openapi_config=openapi_config(),
+        exception_handlers={Exception: answer},
+        before_send=[_dress],
+        request_max_body_size=BODY_BYTES,
+        logging_config=None,
+        debug=False,
+    )
+
+
+async def _dress(message: Message, scope: Scope) -> None:
+    """Complete the head of a response. Sees every one, also those that no handler made."""
+    if message["type"] != "http.response.start":
+        return
+    headers = MutableScopeHeaders.from_message(message)
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    headers["x-request-id"] = request_id(scope)

@@ -1,0 +1,140 @@
+"""The outer application on engines in memory, and callers of every kind.
+
+    async with served(world("alice@example.com: laptop")) as site:
+        answer = await site.operator.get("/api/v2/tailnet/-/devices")
+
+Nothing opens a socket: requests go straight into the application, as the edge would hand them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from litestar import Litestar
+
+from mergescale.api.callers import Backend, Repository
+from mergescale.api.handlers import api_handlers
+from mergescale.api.health import Check
+from mergescale.domain.snapshot import Snapshot
+from mergescale.identity.secrets import MINT_BYTES, Kind, mint
+from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.server.http import Parts, application
+from mergescale.state import apikeys
+from mergescale.state.engine import Engine
+from mergescale.state.tailnets import Tailnets
+from mergescale.web.handlers import web_handlers
+from support.clock import FakeClock, FakeEntropy
+from support.journal import MemoryFeed, MemoryJournal
+
+URL = "https://control.example.com"
+
+
+class MemoryRepository:
+    """The twin of a reconciler: every sync is good and counts."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+
+    def status(self) -> Mapping[str, Any]:
+        return {"branch": "main", "attempts": self.syncs}
+
+    async def sync(self) -> None:
+        self.syncs += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server and who talks to it.
+
+    Attributes:
+        operator: holds a token of the first tailnet.
+        local: came by the unix socket.
+        anybody: came by TCP and has nothing.
+        tokens: tailnet -> the operator's token of it.
+    """
+
+    app: Litestar
+    tailnets: Tailnets
+    journal: MemoryJournal
+    clock: FakeClock
+    operator: httpx.AsyncClient
+    local: httpx.AsyncClient
+    anybody: httpx.AsyncClient
+    tokens: Mapping[str, str]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.tailnets.default.snapshot
+
+
+@asynccontextmanager
+async def served(
+    *snapshots: Snapshot,
+    repositories: Mapping[TailnetName, Repository] | None = None,
+    checks: Mapping[str, Check] | None = None,
+    regions: Mapping[int, str] | None = None,
+) -> AsyncIterator[Site]:
+    """Serve these tailnets; the first is the default one."""
+    journal, clock = MemoryJournal(), FakeClock()
+    engines = {one.tailnet: Engine(one, journal, MemoryFeed(), clock) for one in snapshots}
+    tailnets = Tailnets(engines)
+    backend = Backend(tailnets, clock, FakeEntropy("rest"), repositories or {}, regions or {})
+    parts = Parts(
+        api=api_handlers(backend, checks or {}),
+        web=web_handlers(tailnets, clock, lambda: URL),
+    )
+    app = application(parts)
+    async with asyncio.TaskGroup() as group:
+        for engine in engines.values():
+            group.create_task(engine.run())
+        tokens = {str(name): await issued(engine) for name, engine in engines.items()}
+        first = tokens[str(snapshots[0].tailnet)]
+        site = Site(
+            app,
+            tailnets,
+            journal,
+            clock,
+            operator=client(app, headers=bearer(first)),
+            local=client(app, local=True),
+            anybody=client(app),
+            tokens=tokens,
+        )
+        try:
+            yield site
+        finally:
+            for engine in engines.values():
+                engine.stop()
+
+
+async def issued(engine: Engine, name: str = "operator") -> str:
+    """Make an API token of the engine's tailnet; return its text."""
+    tailnet = engine.snapshot.tailnet
+    minted = mint(Kind.API, FakeEntropy(f"{name} {tailnet}").bytes(MINT_BYTES))
+    await engine.apply(apikeys.create(ApiKeyId(minted.id), minted.secret_hash, name))
+    return minted.text
+
+
+def client(
+    app: Any, *, local: bool = False, headers: Mapping[str, str] | None = None
+) -> httpx.AsyncClient:
+    """Return a client of the application, by TCP or by the unix socket."""
+
+    async def as_the_edge(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"local": local}}, receive, send)
+
+    transport = httpx.ASGITransport(as_the_edge, raise_app_exceptions=True)
+    return httpx.AsyncClient(transport=transport, base_url=URL, headers=headers)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def basic(user: str, password: str = "") -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
