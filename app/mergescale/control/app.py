@@ -13,8 +13,10 @@ import structlog
 from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
-from litestar.status_codes import HTTP_200_OK
+from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
+from mergescale.control.c2n import PATH as C2N_PATH
+from mergescale.control.c2n import C2n
 from mergescale.control.poll import Poller
 from mergescale.control.register import Registrar
 from mergescale.control.scope import PEER
@@ -40,7 +42,7 @@ _STATUS: dict[type[MergescaleError], int] = {
 AnyRequest = Request[Any, Any, Any]
 
 
-def machine_app(registrar: Registrar, poller: Poller) -> Litestar:
+def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
     """Return the application behind every Noise connection."""
 
     @post("/machine/register", status_code=HTTP_200_OK)
@@ -59,8 +61,14 @@ def machine_app(registrar: Registrar, poller: Poller) -> Litestar:
             return Stream(answer, media_type="application/octet-stream")
         return Response(answer, media_type="application/octet-stream")
 
+    @post(C2N_PATH + "{token:str}", status_code=HTTP_204_NO_CONTENT)
+    async def answer_c2n(request: AnyRequest, token: str) -> None:
+        """Take a node's answer to a request of ours; nobody reads what we say to it."""
+        if not c2n.answer(_machine(request), token, await request.body()):
+            raise NotFound("nobody waits for this")
+
     return Litestar(
-        [register, map_],
+        [register, map_, answer_c2n],
         openapi_config=None,
         logging_config=None,
         exception_handlers={Exception: _failure},

@@ -60,7 +60,7 @@ class Poller:
         compression = Compression.ZSTD if request.wants_zstd else Compression.NONE
         match request.kind:
             case MapKind.POLL:
-                return self._stream(hub.attach(node.id, compression), hub)
+                return self._stream(hub.attach(node.id, compression))
             case MapKind.LITE:
                 await engine.apply(_update(node, request))
                 return b""
@@ -73,7 +73,7 @@ class Poller:
     def _once(self, engine: Engine, hub: Hub, node: Node, compression: Compression) -> bytes:
         return hub.encoder.full(engine.snapshot, node.id, compression, self.clock.now())
 
-    async def _stream(self, client: Client, hub: Hub) -> AsyncIterator[bytes]:
+    async def _stream(self, client: Client) -> AsyncIterator[bytes]:
         """Yield frames until the node is deleted, a newer stream opens or the client leaves.
 
         Resuming after a yield means that the frame was written whole.
@@ -89,7 +89,7 @@ class Poller:
                     node=client.node,
                     kind=kind,
                     size_bytes=len(frame),
-                    revision=hub.snapshot.revision,
+                    revision=client.revision,
                 )
                 kind, frame = "delta", await client.next()
 

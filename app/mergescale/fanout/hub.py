@@ -28,9 +28,10 @@ from mergescale.fanout.mailbox import Mailbox
 from mergescale.fanout.timers import Handle, Timers
 from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import NotFound
-from mergescale.kernel.ids import NodeId
+from mergescale.kernel.ids import NodeId, Revision
 from mergescale.netmap.audience import audience
 from mergescale.netmap.encoder import Encoder
+from mergescale.netmap.parts import seal
 from mergescale.wire.mapframe import KEEPALIVE_PLAIN, KEEPALIVE_ZSTD, Compression
 
 #: LIMIT: silence before a keepalive. Go gives a stream up after 120 s and warns a little later
@@ -39,6 +40,9 @@ KEEPALIVE_S: Final = 50.0
 _JITTER_S: Final = 9.0
 #: LIMIT: clients woken before the loop looks for I/O again; a delta takes some 30 microseconds.
 _WOKEN_AT_ONCE: Final = 64
+
+#: LIMIT: messages beside the map that wait for a client; they answer to somebody with a deadline.
+_ASIDES: Final = 4
 
 _KEEPALIVE: Final = {
     Compression.NONE: KEEPALIVE_PLAIN,
@@ -89,6 +93,10 @@ class Hub:
     def connected(self, node: NodeId) -> bool:
         """Say whether the node has a live stream here."""
         return node in self._clients
+
+    def client(self, node: NodeId) -> Client | None:
+        """Return the node's live stream here, if it has one."""
+        return self._clients.get(node)
 
     def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
         """Take note of a committed batch: decide whom it may concern, and wake those."""
@@ -182,6 +190,7 @@ class Client:
         self._woken = asyncio.Event()
         self._ended = False
         self._silent = False
+        self._asides: deque[bytes] = deque(maxlen=_ASIDES)
 
     def __enter__(self) -> Self:
         return self
@@ -222,6 +231,20 @@ class Client:
             self._silent = False
         return None
 
+    def interject(self, message: bytes) -> None:
+        """Send a message that is no step of the map, such as a PingRequest (spec 6.3), soon.
+
+        Args:
+            message: tailcfg.MapResponse as JSON; must change nothing that a full map tells.
+        """
+        self._asides.append(message)
+        self._woken.set()
+
+    @property
+    def revision(self) -> Revision | None:
+        """The revision whose map the client holds; None before its first one was delivered."""
+        return self._mailbox.revision
+
     def delivered(self) -> None:
         """Say that the message returned last has been written whole."""
         self._mailbox.delivered()
@@ -240,6 +263,8 @@ class Client:
         self._woken.set()
 
     def _pending_frame(self) -> bytes | None:
+        if self._asides:
+            return seal([self._asides.popleft()], self._compression)
         if self._mailbox.waiting:
             step = self._mailbox.take()
             frame = self._hub.encoder.delta(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mergescale.domain.change import NOTHING, Change
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import LocalProtocolError
+from mergescale.kernel.ids import Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Mailbox:
     def waiting(self) -> bool:
         """Say whether there is something to take: changes after the last thing delivered."""
         return self._sent is not None and self._in_flight is None and bool(self._pending)
+
+    @property
+    def revision(self) -> Revision | None:
+        """The revision of what was delivered last; None before the first map was."""
+        return None if self._sent is None else self._sent.revision
 
     def post(self, latest: Snapshot, change: Change, *, concerned: bool) -> bool:
         """Note a newer snapshot; return whether there is something to take that was not before.

@@ -18,6 +18,7 @@ from litestar.handlers import ASGIRouteHandler
 from mergescale.api.callers import Backend
 from mergescale.api.handlers import api_handlers
 from mergescale.control.app import machine_app
+from mergescale.control.c2n import C2n
 from mergescale.control.channel import Service
 from mergescale.control.poll import Poller
 from mergescale.control.public import public_handlers
@@ -80,6 +81,7 @@ class Server:
     Attributes:
         parts: each tailnet's, the default first.
         stun: None without a relay.
+        c2n: asks connected nodes.
     """
 
     settings: Settings
@@ -89,6 +91,7 @@ class Server:
     parts: tuple[Parts, ...]
     edge: Edge
     stun: StunServer | None
+    c2n: C2n
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,9 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         _tailnet(engine, feeds[name], settings, relay, bell) for name, engine in engines.items()
     ]
     hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
+    c2n = C2n(entropy)
     machines = machine_app(
-        Registrar(tailnets, bell, entropy, settings.url), Poller(tailnets, hubs, clock)
+        Registrar(tailnets, bell, entropy, settings.url), Poller(tailnets, hubs, clock), c2n
     )
     door = Door(noise, entropy, Service(machines))
     backend = Backend(
@@ -151,7 +155,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     )
     edge = Edge(application(handlers), _listeners(settings, relay), _takeovers(door, relay))
     stun = _stun(settings) if relay is not None else None
-    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun)
+    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun, c2n)
 
 
 async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
