@@ -10,9 +10,9 @@ from typing import NewType
 
 #: Name of a tailnet, e.g. ``default``; key of every row and of every in-memory structure.
 TailnetName = NewType("TailnetName", str)
-#: tailcfg.NodeID: integer, unique in the server, never reused.
+#: tailcfg.NodeID: integer, unique in the tailnet, never reused.
 NodeId = NewType("NodeId", int)
-#: tailcfg.UserID: integer, unique in the server, never reused.
+#: tailcfg.UserID: integer, unique in the tailnet, never reused.
 UserId = NewType("UserId", int)
 #: Public half of a pre-auth key: short, random, shown in lists.
 AuthKeyId = NewType("AuthKeyId", str)
