@@ -283,6 +283,7 @@ async def open_websocket(host: str, port: int, tls: ssl.SSLContext | None = None
         additional_headers={"Origin": "https://elsewhere.example"},
         compression=None,
         proxy=None,
+        close_timeout=0.2,  # a client that stopped reading does not see the other side's close
     )
     assert socket.subprotocol == "derp"
     return MessageLink(socket)
