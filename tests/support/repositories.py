@@ -22,32 +22,32 @@ _EPOCH_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 
 class Repository:
-    """A bare repository that is written with plumbing, so that any tree can be made."""
+    """A bare repository that is written with ``git fast-import``, so that any tree can be made."""
 
     def __init__(self, path: Path, *, branch: str = "main") -> None:
         self.path = path
         self.branch = branch
-        self._index = path / "test-index"
+        self._tip: str | None = None
         self._made = 0
         path.mkdir(parents=True)
-        self.git("init", "--quiet", "--bare", f"--initial-branch={branch}", str(path))
+        self.git(
+            "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", str(path)
+        )
 
     def git(self, *words: str, stdin: bytes = b"") -> str:
         """Run git here; return what it printed."""
-        when = f"{_EPOCH_S + 60 * self._made} +0000"
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": "/nonexistent",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_DIR": str(self.path),
-            "GIT_INDEX_FILE": str(self._index),
             "GIT_AUTHOR_NAME": "Ana Example",
             "GIT_AUTHOR_EMAIL": "ana@example.com",
-            "GIT_AUTHOR_DATE": when,
+            "GIT_AUTHOR_DATE": self._when,
             "GIT_COMMITTER_NAME": "Ana Example",
             "GIT_COMMITTER_EMAIL": "ana@example.com",
-            "GIT_COMMITTER_DATE": when,
+            "GIT_COMMITTER_DATE": self._when,
         }
         done = subprocess.run(
             ["git", *words], input=stdin, env=environment, capture_output=True, check=True
@@ -63,57 +63,66 @@ class Repository:
     ) -> str:
         """Change files and commit on the branch; return the commit's id.
 
-        `parent` is a commit to start from instead of the tip, or None for a new root with nothing
-        but `files`.
+        `parent` is a commit to start from instead of the tip, or None for a new root that holds
+        nothing but `files`.
         """
+        changes = []
         for name, content in files.items():
-            raw = content.encode() if isinstance(content, str) else content
-            if raw is None:
-                self.git("update-index", "--force-remove", "--", name)
+            if content is None:
+                changes.append(b"D %s\n" % name.encode())
             else:
-                blob = self.git("hash-object", "-w", "--stdin", stdin=raw)
-                self._stage("100644", blob, name)
-        return self._record(subject, parent)
+                raw = content.encode() if isinstance(content, str) else content
+                changes.append(_file(b"100644", name, raw))
+        return self._record(changes, subject, self._tip if parent == "tip" else parent)
 
-    def link(self, name: str, target: str, subject: str = "link") -> str:
+    def link(self, name: str, target: str) -> str:
         """Commit a symbolic link."""
-        self._stage("120000", self.git("hash-object", "-w", "--stdin", stdin=target.encode()), name)
-        return self._record(subject, "tip")
+        return self._record([_file(b"120000", name, target.encode())], "link", self._tip)
 
-    def gitlink(self, name: str, subject: str = "submodule") -> str:
-        """Commit a submodule that points at this repository's own tip."""
-        self._stage("160000", self.tip(), name)
-        return self._record(subject, "tip")
-
-    def fresh_tree(self) -> None:
-        """Forget all files; the next commit holds only what it names."""
-        self._index.unlink(missing_ok=True)
-
-    def tip(self) -> str:
-        """Return the id of the branch's commit."""
-        return self.git("rev-parse", f"refs/heads/{self.branch}")
+    def gitlink(self, name: str) -> str:
+        """Commit a submodule."""
+        change = b"M 160000 %s %s\n" % (str(self._tip).encode(), name.encode())
+        return self._record([change], "submodule", self._tip)
 
     def move(self, commit: str) -> None:
         """Point the branch at a commit, forward or not."""
         self.git("update-ref", f"refs/heads/{self.branch}", commit)
-        self.git("read-tree", commit)
+        self._tip = commit
 
     def remove(self) -> None:
         """Delete the repository."""
         shutil.rmtree(self.path)
 
-    def _stage(self, mode: str, oid: str, name: str) -> None:
-        self.git("update-index", "--add", "--replace", "--cacheinfo", f"{mode},{oid},{name}")
+    @property
+    def _when(self) -> str:
+        return f"{_EPOCH_S + 60 * self._made} +0000"
 
-    def _record(self, subject: str, parent: str | None) -> str:
-        """Commit the index on the branch."""
+    def _record(self, changes: list[bytes], subject: str, parent: str | None) -> str:
         self._made += 1
-        if parent == "tip":
-            parent = self.tip() if self._made > 1 else None
-        parents = ["-p", parent] if parent else []
-        commit = self.git("commit-tree", self.git("write-tree"), *parents, "-m", subject)
-        self.git("update-ref", f"refs/heads/{self.branch}", commit)
-        return commit
+        who = f"Ana Example <ana@example.com> {self._when}"
+        ref = f"refs/heads/{self.branch}"
+        head = f"reset {ref}\n\ncommit {ref}\nmark :1\nauthor {who}\ncommitter {who}\n"
+        start = f"from {parent}\n" if parent else ""
+        stream = [
+            head.encode(),
+            _data(subject.encode()),
+            start.encode(),
+            *changes,
+            b"get-mark :1\n",
+        ]
+        done = self.git(
+            "fast-import", "--quiet", "--force", "--cat-blob-fd=1", stdin=b"".join(stream)
+        )
+        self._tip = done
+        return done
+
+
+def _file(mode: bytes, name: str, content: bytes) -> bytes:
+    return b"M %s inline %s\n%s" % (mode, name.encode(), _data(content))
+
+
+def _data(content: bytes) -> bytes:
+    return b"data %d\n%s\n" % (len(content), content)
 
 
 class MemoryFetches:

@@ -13,10 +13,10 @@ MAIN = "refs/heads/main"
 def test_a_commit_changes_the_fingerprint_and_nothing_else_does(tmp_path: Path) -> None:
     """Only the followed ref counts; new objects and other branches do not."""
     repository = Repository(tmp_path / "repo")
-    repository.commit({"policy.hujson": "{}"})
+    commit = repository.commit({"policy.hujson": "{}"})
     before = fingerprint(repository.path, MAIN)
     repository.git("hash-object", "-w", "--stdin", stdin=b"loose")
-    repository.git("update-ref", "refs/heads/other", repository.tip())
+    repository.git("update-ref", "refs/heads/other", commit)
     assert fingerprint(repository.path, MAIN) == before
     repository.commit({"policy.hujson": "{ }"})
     assert fingerprint(repository.path, MAIN) != before

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mergescale
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.policy.compiled import CompiledPolicy
@@ -240,3 +244,13 @@ def test_a_policy_whose_tests_fail_is_not_declared_unless_they_are_left_out() ->
     assert declaration is not None
     assert diagnostics == ()
     assert [one.code for one in selftest(declaration)] == ["policy.test-failed"]
+
+
+def test_reading_starts_quickly() -> None:
+    """The command line imports this; what takes long to import is left for when it is needed."""
+    program = (
+        "import sys, mergescale.policy.repository;"
+        "sys.exit(bool({'jsonschema', 'pydantic', 'asyncio'} & set(sys.modules)))"
+    )
+    path = str(Path(mergescale.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": path}, check=True)
