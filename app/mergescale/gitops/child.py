@@ -118,7 +118,6 @@ async def _start(folder: Path) -> Process:
         env={
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": _APP,
-            "PYTHONDONTWRITEBYTECODE": "1",
             "LC_ALL": "C.UTF-8",
             # GitPython looks for git at its first call instead of running it at import.
             "GIT_PYTHON_REFRESH": "quiet",
