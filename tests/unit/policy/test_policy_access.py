@@ -1,0 +1,152 @@
+"""What a resolved policy answers, and what a refresh leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+
+from mergescale.domain.record import Drop, Put
+from mergescale.domain.slots import Slots
+from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.ids import UserId
+from support.policies import chunks_of, filter_of, governed, sees, slot_of
+from support.worlds import named, node, routed, step
+
+NODES = "ana@example.com: laptop, phone; ben@example.com: desk; tag:web: web"
+POLICY = """
+{"tagOwners": {"tag:web": []},
+ "acls": [
+   {"action": "accept", "src": ["ana@example.com"], "dst": ["tag:web:80"]},
+   {"action": "accept", "src": ["ben@example.com"], "dst": ["tag:web:22"]},
+   {"action": "accept", "src": ["*"], "dst": ["ben@example.com:9"]},
+   {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+   {"action": "accept", "src": ["ana@example.com"], "dst": ["10.1.0.0/16:80", "autogroup:internet:443"]},
+ ]}
+"""
+
+
+def users_of(world: Snapshot, router: str, prefix: str) -> set[str]:
+    slots = world.access.users_of(named(world, router).id, ip_network(prefix))
+    return {world.nodes[one].name for one in world.slots.nodes(slots)}
+
+
+def test_what_no_selector_reads_changes_nothing() -> None:
+    """A refresh after new endpoints or presence is the same access."""
+    before = governed(NODES, POLICY)
+    laptop = named(before, "laptop")
+
+    after = step(before, [Put(replace(laptop, endpoints=("192.0.2.9:1",), home_derp=7))])
+
+    assert after.access is before.access
+
+
+def test_a_refresh_keeps_what_it_does_not_touch() -> None:
+    """Chunks and source lists of others keep their identity; those that differ do not."""
+    before = governed(NODES, POLICY)
+    old = {name: chunks_of(before, name) for name in ("web", "desk", "laptop")}
+
+    after = step(before, [Put(replace(named(before, "desk"), ipv4=IPv4Address("100.64.9.9")))])
+
+    assert chunks_of(after, "laptop") is old["laptop"]
+    web = chunks_of(after, "web")
+    same = [name for name in web if web[name].sources is old["web"][name].sources]
+    assert [[one.first for one in web[name].destinations] for name in same] == [[80, 80]]
+    assert filter_of(after, "web") == [
+        (["100.64.0.1", "100.64.0.2", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2"],
+         ["100.64.0.4:80", "fd7a:115c:a1e0::4:80"], []),
+        (["100.64.9.9", "fd7a:115c:a1e0::3"], ["100.64.0.4:22", "fd7a:115c:a1e0::4:22"], []),
+    ]  # fmt: skip
+
+
+def test_a_new_route_reaches_every_list_that_means_everyone() -> None:
+    """A `*` source lists a subnet once its router is approved, and not when it is not any more."""
+    before = governed(NODES, POLICY)
+    assert "10.7.0.0/16" not in filter_of(before, "desk")[0][0]
+
+    after = routed(before, "web", "10.7.0.0/16", "0.0.0.0/0")
+    assert "10.7.0.0/16" in filter_of(after, "desk")[0][0]
+    assert "0.0.0.0/0" not in filter_of(after, "desk")[0][0]
+
+    again = routed(after, "web", "10.7.0.0/16", approved=False)
+    assert filter_of(again, "desk") == filter_of(before, "desk")
+
+
+def test_who_does_not_take_part_is_not_there() -> None:
+    """A node without approval, or of a suspended user, matches nothing and sees nobody."""
+    before = governed(NODES, POLICY)
+    assert sees(before, "web") == {"laptop", "phone", "desk"}
+
+    after = step(before, [Put(replace(named(before, "phone"), authorized=False))])
+    after = step(after, [Put(replace(after.users[UserId(2)], suspended=True))])
+
+    assert sees(after, "web") == {"laptop"}
+    assert (sees(after, "desk"), chunks_of(after, "desk")) == (set(), {})
+    assert (sees(after, "phone"), chunks_of(after, "phone")) == (set(), {})
+    assert sees(after, "laptop") == {"web"}
+
+
+def test_a_dropped_node_leaves_and_a_new_one_joins() -> None:
+    """Both are seen, or not, by exactly those whom the rules name."""
+    before = governed(NODES, POLICY)
+
+    after = step(before, [Drop(named(before, "phone"))])
+    after = step(after, [Put(node(9, "pad", user=UserId(1)))])
+
+    assert sees(after, "web") == {"laptop", "pad", "desk"}
+    assert sees(after, "pad") == {"laptop", "web", "desk"}
+
+
+def test_renumbered_slots_resolve_everything_again() -> None:
+    """After a compaction of slots the answers are about the new slots."""
+    before = governed(NODES, POLICY)
+    slots = Slots().changed(sorted(before.slots.of, reverse=True), ())
+    moved = replace(before, slots=replace(slots, generation=1))
+
+    after = replace(moved, access=before.access.refreshed(moved, ()))
+
+    assert sees(after, "web") == sees(before, "web")
+    assert chunks_of(after, "web") == chunks_of(before, "web")
+
+
+def test_a_route_is_used_by_who_may_send_there_and_by_who_answers() -> None:
+    """A router's subnet serves those who reach into it and those whom it reaches."""
+    world = routed(governed(NODES, POLICY), "web", "10.1.0.0/16", "0.0.0.0/0")
+
+    # `desk` is open to everyone, subnets included, and its answers go back through the router.
+    assert users_of(world, "web", "10.1.0.0/16") == {"laptop", "phone", "desk"}
+    assert users_of(world, "web", "0.0.0.0/0") == {"laptop", "phone"}
+    assert users_of(world, "web", "10.2.0.0/16") == set()
+    assert users_of(world, "desk", "10.1.0.0/16") == set()
+
+
+def test_chunk_names_follow_what_a_rule_says_not_where_it_stands() -> None:
+    """Rules put before another, or written in another order, leave its name alone."""
+    rule = '{"action": "accept", "src": ["ana@example.com"], "dst": ["tag:web:80", "tag:web:81"]}'
+    same = '{"action": "accept", "dst": ["tag:web:81", "tag:web:80"], "src": ["ANA@example.com"]}'
+    other = '{"action": "accept", "src": ["ben@example.com"], "dst": ["tag:web:80"]}'
+    text = '{"tagOwners": {"tag:web": []}, "acls": [%s]}'
+
+    names = set(chunks_of(governed(NODES, text % rule), "web"))
+
+    assert names == set(chunks_of(governed(NODES, text % same), "web"))
+    assert names < set(chunks_of(governed(NODES, text % f"{other}, {rule}"), "web"))
+
+
+def test_nodes_alike_share_a_chunk() -> None:
+    """A chunk that does not depend on the node is one object for all of them."""
+    world = governed(NODES, '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}')
+
+    (laptop,), (web,) = (list(chunks_of(world, name).values()) for name in ("laptop", "web"))
+
+    assert laptop is web
+
+
+def test_an_unknown_slot_has_no_filter() -> None:
+    """Asking about a slot that nobody has answers nothing."""
+    world = governed(NODES, POLICY)
+    slot = slot_of(world, "web")
+
+    after = step(world, [Drop(named(world, "web"))])
+
+    assert after.access.visible(slot) == 0
+    assert after.access.chunks(slot) == {}
