@@ -432,7 +432,8 @@ async def test_nothing_is_compressed() -> None:
 @aio
 async def test_a_text_message_ends_the_connection() -> None:
     """Frames are binary; text is some other client's mistake."""
-    async with relaying() as at:
+    # A deadline longer than this test's, so that it is not what ends the connection.
+    async with relaying(limits=Limits(handshake_s=60)) as at:
         socket = await connect_websocket(
             f"ws://127.0.0.1:{at.port}/derp", subprotocols=[Subprotocol("derp")], proxy=None
         )
