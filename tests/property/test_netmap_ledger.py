@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergescale.domain.change import Change
+from mergescale.domain.declaration import Declaration, Policy
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import TAGGED_USER_ID
 from mergescale.fanout.mailbox import Mailbox, Step
@@ -22,11 +23,47 @@ from mergescale.netmap.encoder import Encoder
 from mergescale.wire.mapframe import Compression, Decoder
 from support import fold
 from support.clock import START
-from support.reach import EVERYONE, declare
-from support.tailnet_story import EVENTS, REGION, Dice, happen, renumbered
+from support.policies import policy
+from support.reach import declare
+from support.tailnet_story import (
+    EVENTS,
+    REGION,
+    TWINS,
+    Dice,
+    committing,
+    happen,
+    renumbered,
+)
 from support.worlds import world
 
 CAST = "alice@example.com: laptop, phone; bob@example.com: desk; tag:web: web1; tag:db+tag:web: db1"
+
+
+_NAMES = """
+    "groups": {"group:eng": ["alice@example.com", "10@example.com"]},
+    "tagOwners": {"tag:web": [], "tag:db": []},
+    "hosts": {"net1": "10.1.0.0/16"},
+"""
+COMPILED = tuple(
+    policy("{" + _NAMES + rules + "}")
+    for rules in (
+        '"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]',
+        '"acls": []',
+        """"acls": [
+            {"action": "accept", "src": ["group:eng"], "dst": ["tag:web:80,443", "net1:*"]},
+            {"action": "accept", "src": ["tag:db"], "dst": ["*:22"]}]""",
+        """"grants": [
+            {"src": ["bob@example.com", "tag:web"], "dst": ["10.2.0.0/16", "autogroup:internet"], "ip": ["*"]},
+            {"src": ["*"], "dst": ["tag:db"], "ip": ["tcp:5432"]}]""",
+        """"acls": [
+            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+            {"action": "accept", "src": ["*"], "dst": ["autogroup:internet:*", "fd00::/64:*"]}]""",
+        """"acls": [
+            {"action": "accept", "src": ["autogroup:tagged"], "dst": ["autogroup:member:*"]},
+            {"action": "accept", "src": ["10.1.0.0/16"], "dst": ["tag:web:*"]},
+            {"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.3:*"]}]""",
+    )
+)
 
 
 @contextmanager
@@ -73,8 +110,8 @@ class Reader:
 class Tailnet:
     """A snapshot, its clients, and an encoder that remembers all of the history."""
 
-    def __init__(self) -> None:
-        self.now = world(CAST, declaration=declare(EVERYONE))
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self.now = world(CAST, declaration=Declaration(policies[0]))
         self.encoder = Encoder(REGION)
         self.readers: dict[NodeId, Reader] = {}
 
@@ -151,10 +188,11 @@ def check_privacy(snapshot: Snapshot, viewer: NodeId, text: bytes) -> None:
         assert set(peer["AllowedIPs"]) == own | usable
 
 
-def live(dice: Dice, *, small: bool) -> None:
+def live(policies: Sequence[Policy], dice: Dice, *, small: bool) -> None:
     """Live through one history with clients of all speeds, and check them at its end."""
+    events = (*EVENTS, committing(policies))
     with small_blocks() if small else nullcontext():
-        tailnet = Tailnet()
+        tailnet = Tailnet(policies)
         for node in tailnet.now.nodes:
             tailnet.connect(node, dice.one(tuple(Compression)))
         for _ in range(1 + dice.roll(12)):
@@ -162,7 +200,7 @@ def live(dice: Dice, *, small: bool) -> None:
                 if dice.roll(12) == 11:
                     tailnet.publish(*renumbered(tailnet.now, dice))
                 else:
-                    event = dice.one(EVENTS)
+                    event = dice.one(events)
                     tailnet.publish(*happen(tailnet.now, event(tailnet.now, dice)))
             for reader in tailnet.readers.values():
                 match dice.roll(3):
@@ -180,28 +218,35 @@ def live(dice: Dice, *, small: bool) -> None:
 
 
 @given(seed=st.integers(0, 2**64 - 1), small=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_folded_deltas_equal_the_full_map(seed: int, small: bool) -> None:
     """Whatever happens and however slowly a client reads, what it holds is its full map."""
-    live(Dice.seeded(seed), small=small)
+    live(TWINS, Dice.seeded(seed), small=small)
+
+
+@given(seed=st.integers(0, 2**64 - 1), small=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_folded_deltas_equal_the_full_map_under_compiled_policies(seed: int, small: bool) -> None:
+    """The same with the policy compiler, which resolves only what a change names."""
+    live(COMPILED, Dice.seeded(seed), small=small)
 
 
 @given(data=st.data(), small=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_the_same_in_a_form_that_shrinks(data: st.DataObject, small: bool) -> None:
     """Fewer histories, but a failing one comes down to the few events that matter."""
-    live(Dice(lambda below: data.draw(st.integers(0, below - 1))), small=small)
+    live(TWINS, Dice(lambda below: data.draw(st.integers(0, below - 1))), small=small)
 
 
 @given(seed=st.integers(0, 2**64 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_audience_misses_nobody_and_silence_means_the_same(seed: int) -> None:
     """Outside the audience no map differs; inside, a client whose map is the same gets nothing."""
-    dice = Dice.seeded(seed)
-    tailnet = Tailnet()
+    dice, policies = Dice.seeded(seed), COMPILED if seed % 2 else TWINS
+    tailnet = Tailnet(policies)
     for _ in range(1 + dice.roll(6)):
         before = tailnet.now
-        event = dice.one(EVENTS)
+        event = dice.one((*EVENTS, committing(policies)))
         after, change = happen(before, event(before, dice))
         reached, encoder = audience(before, after, change), Encoder(REGION)
         for node in before.nodes.keys() & after.nodes.keys():

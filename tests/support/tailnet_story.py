@@ -14,6 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from mergescale.domain.change import Change
+from mergescale.domain.declaration import Declaration, Policy
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import sort_key
 from mergescale.domain.record import Drop, Presence, Put, Write
@@ -25,7 +26,7 @@ from mergescale.kernel.ids import NodeId, Slot
 from mergescale.kernel.keys import DiscoKey, NodeKey
 from mergescale.state.derive import derive
 from support.clock import START
-from support.reach import EVERYONE, Rule, declare
+from support.reach import EVERYONE, Rule, Rules
 from support.worlds import REPLICA, deployment, key_bytes, node
 
 T = TypeVar("T")
@@ -34,13 +35,29 @@ ROUTES = ("10.1.0.0/16", "10.2.0.0/16", "fd00::/64", "0.0.0.0/0", "::/0")
 TAGS = ((), ("tag:web",), ("tag:web", "tag:db"))
 REGION = RelayRegion(900, "lab", "Lab", (RelayNode("900a", "relay.example.com"),))
 
-POLICIES: tuple[tuple[Rule, ...], ...] = (
-    (EVERYONE,),
-    (),
-    (Rule(("alice@example.com",), ("*",)),),
-    (Rule(("alice@example.com",), ("tag:web", "10.1.0.0/16")), Rule(("tag:db",), ("*",), (22, 22))),
-    (Rule(("bob@example.com", "tag:web"), ("10.2.0.0/16", "internet")), Rule(("*",), ("tag:db",))),
-    (Rule(("bob@example.com",), ("alice@example.com",)), Rule(("*",), ("internet", "fd00::/64"))),
+#: What commits may say, for the hand-made twin of the compiler.
+TWINS: tuple[Policy, ...] = (
+    Rules((EVERYONE,)),
+    Rules(),
+    Rules((Rule(("alice@example.com",), ("*",)),)),
+    Rules(
+        (
+            Rule(("alice@example.com",), ("tag:web", "10.1.0.0/16")),
+            Rule(("tag:db",), ("*",), (22, 22)),
+        )
+    ),
+    Rules(
+        (
+            Rule(("bob@example.com", "tag:web"), ("10.2.0.0/16", "internet")),
+            Rule(("*",), ("tag:db",)),
+        )
+    ),
+    Rules(
+        (
+            Rule(("bob@example.com",), ("alice@example.com",)),
+            Rule(("*",), ("internet", "fd00::/64")),
+        )
+    ),
 )
 SETTINGS = (
     Settings(),
@@ -185,14 +202,22 @@ def edit_user(snapshot: Snapshot, dice: Dice) -> list[Write]:
     return [Put(changed)]
 
 
-def commit(snapshot: Snapshot, dice: Dice) -> list[Write]:
-    """Another commit is in force: policy, settings, DNS, relays."""
-    rules, settings, dns = dice.one(POLICIES), dice.one(SETTINGS), dice.one(NAMES)
-    declared = declare(*rules, settings=settings, dns=dns, relays=dice.one(RELAYS))
-    return [Put(deployment(declared))]
+def committing(policies: Sequence[Policy]) -> Event:
+    """Return the event that another commit is in force: policy, settings, DNS, relays."""
+
+    def commit(snapshot: Snapshot, dice: Dice) -> list[Write]:
+        declared = Declaration(
+            policy=dice.one(policies),
+            settings=dice.one(SETTINGS),
+            dns=dice.one(NAMES),
+            relays=dice.one(RELAYS),
+        )
+        return [Put(deployment(declared))]
+
+    return commit
 
 
-#: What makes trouble more often is here twice.
+#: All but commits. What makes trouble more often is here twice.
 EVENTS: tuple[Event, ...] = (
     join,
     leave,
@@ -210,7 +235,6 @@ EVENTS: tuple[Event, ...] = (
     authorize,
     edit_user,
     edit_user,
-    commit,
 )
 
 
