@@ -31,9 +31,9 @@ from mergescale.kernel.ids import (
 from mergescale.kernel.keys import MachineKey, NodeKey
 from mergescale.state.engine import Engine
 from mergescale.state.outcome import Outcome, outcome
-from mergescale.state.ports import RevisionMoved, StoreUnavailable
+from mergescale.state.ports import RevisionMoved, StoreConflict, StoreUnavailable
 from mergescale.store import journal as journal_module
-from mergescale.store.database import Database, StoreConflict
+from mergescale.store.database import Database
 from mergescale.store.journal import JournalTrimmed
 from mergescale.store.tables import METADATA, NODES, USERS
 from support.aio import aio, turns

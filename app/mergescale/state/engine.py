@@ -21,7 +21,14 @@ from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.derive import derive
 from mergescale.state.outcome import Decision
-from mergescale.state.ports import Batch, Feed, Journal, RevisionMoved, StoreUnavailable
+from mergescale.state.ports import (
+    Batch,
+    Feed,
+    Journal,
+    RevisionMoved,
+    StoreConflict,
+    StoreUnavailable,
+)
 
 T = TypeVar("T")
 
@@ -127,13 +134,22 @@ class Engine:
         try:
             turn = await self._commit(batch)
         except Exception as error:  # noqa: BLE001 - every caller of the batch is told
-            for request in batch:
-                _settle(request, error=error)
+            await self._not_carried_out(batch, error)
             return
         for request, answer in turn.answers:
             _settle(request, answer=answer)
         for request, refusal in turn.refusals:
             _settle(request, error=refusal)
+
+    async def _not_carried_out(self, batch: list[_Request], error: Exception) -> None:
+        """Tell the callers of a batch that was not committed; nothing of it happened."""
+        if isinstance(error, StoreConflict) and len(batch) > 1:
+            # One of them asks for what cannot be; the others did nothing wrong.
+            for request in batch:
+                await self._carry_out([request])
+            return
+        for request in batch:
+            _settle(request, error=error)
 
     async def _commit(self, batch: list[_Request]) -> _Turn:
         """Decide, make durable, swap, publish. Nothing is swapped when this raises."""

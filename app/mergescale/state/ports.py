@@ -26,6 +26,16 @@ class StoreUnavailable(MergescaleError):
     code = "store.unavailable"
 
 
+class StoreConflict(StoreUnavailable):
+    """Raised when a constraint refused the write; nothing was changed.
+
+    What the snapshot knows, decisions check. This is about what it cannot know: a node key or a
+    stable id that another tailnet of the same database has.
+    """
+
+    code = "store.conflict"
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Writes that take a snapshot from one revision to another."""
@@ -54,6 +64,7 @@ class Journal(Protocol):
 
         Raises:
             RevisionMoved: the tailnet is no longer at `base`; nothing was written.
+            StoreConflict: some write of the batch cannot be; nothing was written.
             StoreUnavailable: nothing was written.
         """
         ...

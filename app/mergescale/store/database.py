@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mergescale.kernel.errors import MergescaleError
-from mergescale.state.ports import StoreUnavailable
+from mergescale.state.ports import StoreConflict, StoreUnavailable
 
 SQLITE: Final = "sqlite+aiosqlite"
 POSTGRESQL: Final = "postgresql+psycopg"
@@ -44,12 +44,6 @@ class DatabaseUrlInvalid(MergescaleError):
     """Raised when the configured URL names no database that this server can use."""
 
     code = "store.url"
-
-
-class StoreConflict(StoreUnavailable):
-    """Raised when a constraint refused the write; nothing was changed."""
-
-    code = "store.conflict"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from mergescale.domain.user import User
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import Revision, TailnetName
-from mergescale.state.ports import Batch, RevisionMoved, StoreUnavailable
+from mergescale.state.ports import Batch, RevisionMoved, StoreConflict, StoreUnavailable
 from mergescale.store.batch import Folded
-from mergescale.store.database import Database, StoreConflict
+from mergescale.store.database import Database
 from mergescale.store.mapping import (
     Declare,
     Kind,

@@ -15,7 +15,8 @@ from hmac import compare_digest
 from sqlalchemy import bindparam, insert, select
 
 from mergescale.kernel.errors import MergescaleError
-from mergescale.store.database import Database, StoreConflict
+from mergescale.state.ports import StoreConflict
+from mergescale.store.database import Database
 from mergescale.store.tables import SERVER_SECRETS
 
 _READ = select(SERVER_SECRETS.c.value, SERVER_SECRETS.c.digest).where(
