@@ -3,6 +3,13 @@
 A decision is a pure function ``(Snapshot, now) -> Outcome``. One module per noun holds them, and
 they read as sentences: ``nodes.rename(node, name)``, ``presence.connected(node, replica)``.
 
+* ``engine.py`` decides, commits, swaps and publishes; ``derive.py`` is what follows from a batch.
+* ``registration.py`` and ``logins.py`` are the ways in; ``admission.py`` is what they share.
+* ``nodes.py``, ``routes.py``, ``presence.py``, ``users.py``, ``authkeys.py``, ``apikeys.py`` and
+  ``policies.py`` hold the decisions of their noun; ``upkeep.py`` is what time does to all of them.
+* ``names.py``, ``addresses.py`` and ``hostinfo.py`` answer questions that several decisions ask.
+* ``tailnets.py`` knows the engines of this process.
+
 What must hold:
 
 * Decide, commit, swap, publish, in this order (``engine.py``). If the commit fails nothing was

@@ -18,7 +18,7 @@ from mergescale.state import authkeys, nodes, presence, users
 from mergescale.state.authkeys import Wanted
 from mergescale.state.engine import BATCH_LIMIT, Engine, EngineStopped
 from mergescale.state.outcome import Decision, Outcome, outcome
-from mergescale.state.ports import StoreUnavailable
+from mergescale.state.ports import StoreConflict, StoreUnavailable
 from mergescale.state.registration import Answer, Refused, Registered, register
 from support.clock import START, FakeClock
 from support.journal import MemoryFeed, MemoryJournal
@@ -140,6 +140,26 @@ def test_failed_commit_changes_nothing_and_tells_nobody() -> None:
             assert len(journal.batches[DEFAULT]) == 1
             again = await run.engine.apply(users.create("b@x"))
             assert again.id == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_the_store_cannot_take_fails_alone() -> None:
+    """A write that a constraint refuses does not take down those it shared a batch with."""
+
+    class Picky(MemoryJournal):
+        async def commit(self, *args: Any) -> Revision:
+            if any(getattr(write.record, "login", "") == "taken@x" for write in args[2]):
+                raise StoreConflict("unique")
+            return await super().commit(*args)
+
+    async def scenario() -> None:
+        async with running(Picky()) as run:
+            names = ["a@x", "taken@x", "b@x"]
+            answers = await all_of(run.engine, [users.create(name) for name in names])
+            assert [type(answer) for answer in answers] == [User, StoreConflict, User]
+            assert set(run.engine.snapshot.by_login) == {"a@x", "b@x"}
+            assert len(run.feed.published) == 2
 
     asyncio.run(scenario())
 
