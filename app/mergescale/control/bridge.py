@@ -13,7 +13,7 @@ What must hold:
 * INVARIANT(told): when a stream or the connection ends, its handler gets ``http.disconnect`` in the
   same turn of the loop, and is cancelled ``orphan_s`` later if it still runs.
 
-Longer than other modules as it is one state machine: each part of it reads the flags of the others.
+LIMIT(length): one state machine, each part of which reads the flags of the others.
 """
 
 from __future__ import annotations

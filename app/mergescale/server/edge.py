@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 #: LIMIT: longer than the 60 s for which nginx keeps a connection to its upstream, so that the proxy
 #: closes first and never sends a request into a closing socket.
 KEEP_ALIVE_S = 75
+#: LIMIT: longest WebSocket message; control and relay send far shorter ones, and uvicorn collects
+#: a message whole before anybody sees it.
+WEBSOCKET_BYTES = 1 << 20
 #: LIMIT: what the application's own shutdown may take before it is left alone.
 LIFESPAN_S = 10.0
 
@@ -81,6 +84,7 @@ class Edge:
             interface="asgi3",
             http=EdgeProtocol,
             ws="wsproto",
+            ws_max_size=WEBSOCKET_BYTES,
             ws_per_message_deflate=False,  # sealed bytes do not compress (spec 2.2)
             lifespan="on",
             log_config=None,
