@@ -17,7 +17,7 @@ from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import NodeId, UserId
-from mergescale.policy.access import INTERNET
+from mergescale.policy.places import INTERNET
 from support.clock import START
 from support.policies import admits, holds, policy
 from support.worlds import node, step, world

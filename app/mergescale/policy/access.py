@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from mergescale.domain.access import Access, Destination, FilterRule, Sources
 from mergescale.domain.node import Node
@@ -28,29 +28,10 @@ from mergescale.policy.membership import (
     seat_of,
     update,
 )
+from mergescale.policy.places import TAILNET_SOURCES, addresses, leads_into
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
 from mergescale.policy.selectors import Range
-
-#: SPEC(hosted service): ``*`` as a source: the tailnet's addresses without ChromeOS's 100.115.92/23.
-TAILNET_SOURCES: Final = (
-    "100.64.0.0-100.115.91.255",
-    "100.115.94.0-100.127.255.255",
-    "fd7a:115c:a1e0::/48",
-)
-#: What ``autogroup:internet`` leads to: no private (RFC 1918), link-local (RFC 3927) or shared
-#: (RFC 6598) IPv4 address; of IPv6 what is globally routed (RFC 4291).
-INTERNET: Final[Mapping[int, tuple[str, ...]]] = {
-    4: (
-        "0.0.0.0-9.255.255.255",
-        "11.0.0.0-100.63.255.255",
-        "100.128.0.0-169.253.255.255",
-        "169.255.0.0-172.15.255.255",
-        "172.32.0.0-192.167.255.255",
-        "192.169.0.0-255.255.255.255",
-    ),
-    6: ("2000::/3",),
-}
 
 
 class _Part(NamedTuple):
@@ -163,7 +144,7 @@ class ResolvedAccess:
             return 0
         users = 0
         for rule, targets, _ in self._parts(seat.targets):
-            if any(_leads_into(target, prefix) for target, _ in targets):
+            if any(leads_into(target, prefix) for target, _ in targets):
                 users |= self._table.sources[rule.source]
         return (users | self._answered_through(prefix)) & ~(1 << slot)
 
@@ -255,7 +236,7 @@ class ResolvedAccess:
         places = tuple(
             Destination(ip, ports.first, ports.last)
             for target, ports in targets
-            for ip in _addresses(target, seat)
+            for ip in addresses(target, seat)
         )
         return FilterRule(self._sources(rule.source), places, rule.protocols)
 
@@ -302,30 +283,3 @@ class ResolvedAccess:
             chunks={slot: one for slot, one in chunks.items() if not stale >> slot & 1},
             shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
         )
-
-
-def _addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
-    """Return what a target means at the node it concerns."""
-    match target:
-        case Range(text=text):
-            return (text,)
-        case Wide.ANYTHING:
-            return ("*",)
-        case Wide.INTERNET:
-            return tuple(text for version in seat.exits for text in INTERNET[version])
-        case _:
-            return (seat.ipv4, seat.ipv6)
-
-
-def _leads_into(target: TargetKind, prefix: Prefix) -> bool:
-    """Say whether a target that concerns a router leads to some address of its route."""
-    match target:
-        case Wide.ANYTHING:
-            return True
-        case Wide.INTERNET:
-            return is_exit(prefix)
-        case Range() if not is_exit(prefix):
-            first, last = int(prefix.network_address), int(prefix.broadcast_address)
-            return target.meets(prefix.version, first, last)
-        case _:
-            return False

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mergescale.policy.access import INTERNET
 from mergescale.policy.compiled import CompiledPolicy, CompiledRule, TargetKind, Wide
 from mergescale.policy.diagnostics import Diagnostic, Report
 from mergescale.policy.document import PolicyTest, Probe
+from mergescale.policy.places import INTERNET
 from mergescale.policy.ports import DEFAULT_PROTOCOLS, WITH_PORTS, Ports
 from mergescale.policy.principals import TAGGED, Principal, of_login, of_tags
 from mergescale.policy.selectors import Group, Host, Net, Range, Selector, Tag, User, parse_range

@@ -1,0 +1,58 @@
+"""What sources and targets mean as addresses, in tailcfg's forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mergescale.domain.prefixes import Prefix, is_exit
+from mergescale.policy.compiled import TargetKind, Wide
+from mergescale.policy.membership import Seat
+from mergescale.policy.selectors import Range
+
+#: SPEC(hosted service): ``*`` as a source: the tailnet's addresses without ChromeOS's 100.115.92/23.
+TAILNET_SOURCES: Final = (
+    "100.64.0.0-100.115.91.255",
+    "100.115.94.0-100.127.255.255",
+    "fd7a:115c:a1e0::/48",
+)
+#: What ``autogroup:internet`` leads to: no private (RFC 1918), link-local (RFC 3927) or shared
+#: (RFC 6598) IPv4 address; of IPv6 what is globally routed (RFC 4291).
+INTERNET: Final[Mapping[int, tuple[str, ...]]] = {
+    4: (
+        "0.0.0.0-9.255.255.255",
+        "11.0.0.0-100.63.255.255",
+        "100.128.0.0-169.253.255.255",
+        "169.255.0.0-172.15.255.255",
+        "172.32.0.0-192.167.255.255",
+        "192.169.0.0-255.255.255.255",
+    ),
+    6: ("2000::/3",),
+}
+
+
+def addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
+    """Return what a target means at the node it concerns."""
+    match target:
+        case Range(text=text):
+            return (text,)
+        case Wide.ANYTHING:
+            return ("*",)
+        case Wide.INTERNET:
+            return tuple(text for version in seat.exits for text in INTERNET[version])
+        case _:
+            return (seat.ipv4, seat.ipv6)
+
+
+def leads_into(target: TargetKind, prefix: Prefix) -> bool:
+    """Say whether a target that concerns a router leads to some address of its route."""
+    match target:
+        case Wide.ANYTHING:
+            return True
+        case Wide.INTERNET:
+            return is_exit(prefix)
+        case Range() if not is_exit(prefix):
+            first, last = int(prefix.network_address), int(prefix.broadcast_address)
+            return target.meets(prefix.version, first, last)
+        case _:
+            return False
