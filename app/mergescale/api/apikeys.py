@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import UNSET, UnsetType
 
 from mergescale.api.callers import Authenticated
-from mergescale.api.key import Capabilities, CreateKey, Key, known, lifetime
+from mergescale.api.key import CreateKey, Key, known, lifetime
 from mergescale.domain.apikey import ApiKey
 from mergescale.identity.secrets import MINT_BYTES, Kind, mint
 from mergescale.kernel.errors import Invalid
@@ -21,7 +21,9 @@ async def create(caller: Authenticated, data: CreateKey) -> Key:
     Raises:
         Invalid: it asks for what only a pre-auth key has.
     """
-    if data.user is not None or data.capabilities != Capabilities():
+    create = data.capabilities.devices.create
+    asked = (create.reusable, create.ephemeral, create.preauthorized, create.tags, data.user)
+    if any(asked):
         raise Invalid("an API token has no capabilities and no user")
     minted = mint(Kind.API, caller.draw(MINT_BYTES))
     life = timedelta(seconds=data.expiry_seconds) or apikeys.DEFAULT_LIFE

@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from litestar.connection import ASGIConnection, Request
 from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
-from litestar.params import Dependency
+from litestar.params import SkipValidation
 from litestar.types import Guard
 
 from mergescale.api.problems import lowered
@@ -109,7 +110,7 @@ class ApiRequest(Request[Authenticated, Any, State]):
 
 
 #: What a handler's parameter `caller` is; made by the guard, not read from the request.
-Caller = Annotated[Authenticated, Dependency(skip_validation=True)]
+Caller = NamedDependency[SkipValidation[Authenticated]]
 
 
 def guard(backend: Backend) -> Guard:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
 from mergescale.api import apikeys, authkeys
@@ -31,8 +31,8 @@ class Keys(Struct, frozen=True):
 @get("/tailnet/{tailnet:str}/keys", responses=ERRORS, tags=["Keys"], sync_to_thread=False)
 def list_keys(
     caller: Caller,
-    ended: Annotated[bool, Parameter(query="all")] = False,  # noqa: FBT002 - a query's parameter
-    key_type: Annotated[KeyType | None, Parameter(query="keyType")] = None,
+    ended: Annotated[bool, QueryParameter(name="all")] = False,  # noqa: FBT002 - a query's parameter
+    key_type: Annotated[KeyType | None, QueryParameter(name="keyType")] = None,
 ) -> Keys:
     """List the keys that are still good; with `all=true` also those that ended of late.
 
@@ -48,7 +48,7 @@ def list_keys(
 
 
 @post("/tailnet/{tailnet:str}/keys", status_code=200, responses=ERRORS, tags=["Keys"])
-async def create_key(caller: Caller, data: CreateKey) -> Key:
+async def create_key(caller: Caller, data: JSONBody[CreateKey]) -> Key:
     """Make a key; this answer alone has its text.
 
     A pre-auth key without tags makes devices of `user` (an extension: the hosted service takes
@@ -60,7 +60,7 @@ async def create_key(caller: Caller, data: CreateKey) -> Key:
 
 
 @get(_ONE, responses=ERRORS, tags=["Keys"], sync_to_thread=False)
-def get_key(caller: Caller, key_id: str) -> Key:
+def get_key(caller: Caller, key_id: FromPath[str]) -> Key:
     """Show one key, without its text."""
     found = authkeys.find(caller, key_id) or apikeys.find(caller, key_id)
     if found is None:
@@ -69,7 +69,7 @@ def get_key(caller: Caller, key_id: str) -> Key:
 
 
 @delete(_ONE, status_code=200, responses=ERRORS, tags=["Keys"])
-async def delete_key(caller: Caller, key_id: str) -> Nothing:
+async def delete_key(caller: Caller, key_id: FromPath[str]) -> Nothing:
     """Revoke a key. It stays listed with `all=true` for a week; devices it admitted stay."""
     if authkeys.find(caller, key_id) is not None:
         await authkeys.revoke(caller, key_id)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Struct, UnsetType
 
 from mergescale.api import device
@@ -78,13 +79,13 @@ def list_logins(caller: Caller) -> Logins:
 
 
 @get("/logins/{login_id:str}", responses=ERRORS, tags=["Logins"], sync_to_thread=False)
-def get_login(caller: Caller, login_id: str) -> Login:
+def get_login(caller: Caller, login_id: FromPath[str]) -> Login:
     """Show one login, decided or not, until it is forgotten."""
     return _render(caller.snapshot, _login_of(caller, login_id), caller.now())
 
 
 @post("/logins/{login_id:str}/approve", status_code=200, responses=ERRORS, tags=["Logins"])
-async def approve_login(caller: Caller, login_id: str, data: Approve) -> Device:
+async def approve_login(caller: Caller, login_id: FromPath[str], data: JSONBody[Approve]) -> Device:
     """Let the device in, for a user or for tags; answers with the device it became.
 
     This also approves the device, where the tailnet asks for that: it is an operator who does it.
@@ -101,7 +102,7 @@ async def approve_login(caller: Caller, login_id: str, data: Approve) -> Device:
 
 
 @post("/logins/{login_id:str}/reject", status_code=200, responses=ERRORS, tags=["Logins"])
-async def reject_login(caller: Caller, login_id: str) -> Login:
+async def reject_login(caller: Caller, login_id: FromPath[str]) -> Login:
     """Turn the device away."""
     found = _login_of(caller, login_id)
     rejected = await caller.engine.apply(logins.reject(found.id))

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from litestar import Request, delete, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Struct
 
 from mergescale.api import device
@@ -90,7 +91,7 @@ def node_of(caller: Authenticated, text: str) -> Node:
 
 @get("/tailnet/{tailnet:str}/devices", responses=ERRORS, tags=["Devices"], sync_to_thread=False)
 def list_devices(
-    caller: Caller, request: Request[Any, Any, Any], fields: Fields = "default"
+    caller: Caller, request: Request[Any, Any, Any], fields: FromQuery[Fields] = "default"
 ) -> Devices:
     """List the devices of the tailnet.
 
@@ -104,20 +105,24 @@ def list_devices(
 
 
 @get("/device/{device_id:str}", responses=ERRORS, tags=["Devices"], sync_to_thread=False)
-def get_device(caller: Caller, device_id: str, fields: Fields = "default") -> Device:
+def get_device(
+    caller: Caller, device_id: FromPath[str], fields: FromQuery[Fields] = "default"
+) -> Device:
     """Show one device, by its `nodeId` or its decimal `id`."""
     return _render(caller, caller.snapshot, node_of(caller, device_id), fields)
 
 
 @delete("/device/{device_id:str}", status_code=200, responses=ERRORS, tags=["Devices"])
-async def delete_device(caller: Caller, device_id: str) -> Nothing:
+async def delete_device(caller: Caller, device_id: FromPath[str]) -> Nothing:
     """Remove a device; it is logged out, and comes back as a new one if at all."""
     await caller.engine.apply(nodes.delete(node_of(caller, device_id).id))
     return Nothing()
 
 
 @post("/device/{device_id:str}/authorized", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_authorized(caller: Caller, device_id: str, data: SetAuthorized) -> Nothing:
+async def set_authorized(
+    caller: Caller, device_id: FromPath[str], data: JSONBody[SetAuthorized]
+) -> Nothing:
     """Approve a device, where the tailnet asks for that, or take its approval back."""
     node_id = node_of(caller, device_id).id
     decide = nodes.authorize(node_id) if data.authorized else nodes.deauthorize(node_id)
@@ -126,7 +131,7 @@ async def set_authorized(caller: Caller, device_id: str, data: SetAuthorized) ->
 
 
 @post("/device/{device_id:str}/name", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_name(caller: Caller, device_id: str, data: SetName) -> Nothing:
+async def set_name(caller: Caller, device_id: FromPath[str], data: JSONBody[SetName]) -> Nothing:
     """Name a device; the name stays whatever its host name becomes."""
     node_id = node_of(caller, device_id).id
     label = data.name.strip().rstrip(".").removesuffix(f".{caller.snapshot.magic_dns_suffix}")
@@ -135,7 +140,7 @@ async def set_name(caller: Caller, device_id: str, data: SetName) -> Nothing:
 
 
 @post("/device/{device_id:str}/tags", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_tags(caller: Caller, device_id: str, data: SetTags) -> Nothing:
+async def set_tags(caller: Caller, device_id: FromPath[str], data: JSONBody[SetTags]) -> Nothing:
     """Let tags own a device; it no longer belongs to its user, and its key no longer expires."""
     node_id = node_of(caller, device_id).id
     await caller.engine.apply(nodes.set_tags(node_id, data.tags or ()))
@@ -143,7 +148,7 @@ async def set_tags(caller: Caller, device_id: str, data: SetTags) -> Nothing:
 
 
 @post("/device/{device_id:str}/key", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_key(caller: Caller, device_id: str, data: SetKey) -> Nothing:
+async def set_key(caller: Caller, device_id: FromPath[str], data: JSONBody[SetKey]) -> Nothing:
     """Let a device's key never expire, or again after the tailnet's time."""
     node_id = node_of(caller, device_id).id
     off = data.key_expiry_disabled
@@ -154,14 +159,16 @@ async def set_key(caller: Caller, device_id: str, data: SetKey) -> Nothing:
 
 
 @post("/device/{device_id:str}/expire", status_code=200, responses=ERRORS, tags=["Devices"])
-async def expire_device(caller: Caller, device_id: str) -> Nothing:
+async def expire_device(caller: Caller, device_id: FromPath[str]) -> Nothing:
     """Let a device's key expire now: its user has to log in again."""
     await caller.engine.apply(nodes.expire(node_of(caller, device_id).id))
     return Nothing()
 
 
 @post("/device/{device_id:str}/ip", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_address(caller: Caller, device_id: str, data: SetAddress) -> Nothing:
+async def set_address(
+    caller: Caller, device_id: FromPath[str], data: JSONBody[SetAddress]
+) -> Nothing:
     """Give a device another IPv4 address."""
     node_id = node_of(caller, device_id).id
     try:

@@ -32,7 +32,7 @@ from mergescale.state.ports import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-V2_PREFIX: Final = "/api/v2/"
+V2_PREFIX: Final = "/api/v2"
 #: Seconds after which a client may try again when the server cannot write.
 _RETRY_AFTER_S: Final = "5"
 #: LIMIT: some messages of the decoder repeat the input.
@@ -111,7 +111,7 @@ def request_id(scope: Mapping[str, Any]) -> str:
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Return the answer to a request that ended in an error."""
     said = _say(request, error)
-    if request.scope["path"].startswith(V2_PREFIX):
+    if f"{request.scope['path']}/".startswith(f"{V2_PREFIX}/"):
         text = f"{said.text}; {said.help}" if said.help else said.text
         body: Message | Problem = Message(text)
         media_type = "application/json"

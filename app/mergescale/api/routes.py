@@ -7,6 +7,7 @@ from typing import Final
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from mergescale.api.callers import Caller
@@ -40,13 +41,13 @@ class Routes(Struct, frozen=True, rename="camel"):
 
 
 @get("/device/{device_id:str}/routes", responses=ERRORS, tags=["Devices"], sync_to_thread=False)
-def get_routes(caller: Caller, device_id: str) -> Routes:
+def get_routes(caller: Caller, device_id: FromPath[str]) -> Routes:
     """Show a device's routes."""
     return _render(node_of(caller, device_id))
 
 
 @post("/device/{device_id:str}/routes", status_code=200, responses=ERRORS, tags=["Devices"])
-async def set_routes(caller: Caller, device_id: str, data: SetRoutes) -> Routes:
+async def set_routes(caller: Caller, device_id: FromPath[str], data: JSONBody[SetRoutes]) -> Routes:
     """Let a device route exactly these prefixes, advertised or not.
 
     `0.0.0.0/0` or `::/0` makes an exit node of it, for both families.

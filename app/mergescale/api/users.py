@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from mergescale.api.callers import Authenticated, Caller
@@ -76,8 +76,8 @@ class SetRole(Struct, frozen=True):
 @get("/tailnet/{tailnet:str}/users", responses=ERRORS, tags=["Users"], sync_to_thread=False)
 def list_users(
     caller: Caller,
-    role: Role | None = None,
-    kind: Annotated[Literal["member", "shared"], Parameter(query="type")] = "member",
+    role: FromQuery[Role | None] = None,
+    kind: Annotated[Literal["member", "shared"], QueryParameter(name="type")] = "member",
 ) -> Users:
     """List the people of the tailnet. Nobody is shared into one yet, so `type=shared` finds none."""
     snapshot = caller.snapshot
@@ -91,7 +91,7 @@ def list_users(
 
 
 @post("/tailnet/{tailnet:str}/users", status_code=200, responses=ERRORS, tags=["Users"])
-async def create_user(caller: Caller, data: CreateUser) -> User:
+async def create_user(caller: Caller, data: JSONBody[CreateUser]) -> User:
     """Make a person known. An extension; the hosted service invites."""
     made = await caller.engine.apply(
         users.create(data.login_name, display_name=data.display_name, role=data.role)
@@ -100,7 +100,7 @@ async def create_user(caller: Caller, data: CreateUser) -> User:
 
 
 @get("/users/{user_id:str}", responses=ERRORS, tags=["Users"], sync_to_thread=False)
-def get_user(caller: Caller, user_id: str) -> User:
+def get_user(caller: Caller, user_id: FromPath[str]) -> User:
     """Show one person."""
     snapshot = caller.snapshot
     user = _user_of(caller, user_id)
@@ -108,28 +108,28 @@ def get_user(caller: Caller, user_id: str) -> User:
 
 
 @post("/users/{user_id:str}/suspend", status_code=200, responses=ERRORS, tags=["Users"])
-async def suspend_user(caller: Caller, user_id: str) -> Nothing:
+async def suspend_user(caller: Caller, user_id: FromPath[str]) -> Nothing:
     """Let the devices of somebody neither see nor reach anybody."""
     await caller.engine.apply(users.suspend(_user_of(caller, user_id).id))
     return Nothing()
 
 
 @post("/users/{user_id:str}/restore", status_code=200, responses=ERRORS, tags=["Users"])
-async def restore_user(caller: Caller, user_id: str) -> Nothing:
+async def restore_user(caller: Caller, user_id: FromPath[str]) -> Nothing:
     """Undo `suspend`."""
     await caller.engine.apply(users.restore(_user_of(caller, user_id).id))
     return Nothing()
 
 
 @post("/users/{user_id:str}/delete", status_code=200, responses=ERRORS, tags=["Users"])
-async def delete_user(caller: Caller, user_id: str) -> Nothing:
+async def delete_user(caller: Caller, user_id: FromPath[str]) -> Nothing:
     """Remove somebody who has no devices."""
     await caller.engine.apply(users.delete(_user_of(caller, user_id).id))
     return Nothing()
 
 
 @post("/users/{user_id:str}/role", status_code=200, responses=ERRORS, tags=["Users"])
-async def set_role(caller: Caller, user_id: str, data: SetRole) -> Nothing:
+async def set_role(caller: Caller, user_id: FromPath[str], data: JSONBody[SetRole]) -> Nothing:
     """Give somebody another role."""
     await caller.engine.apply(users.set_role(_user_of(caller, user_id).id, data.role))
     return Nothing()

@@ -10,6 +10,7 @@ from typing import Final
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
 
 from mergescale.kernel.errors import NotFound
 
@@ -56,7 +57,7 @@ def asset_handler(assets: Mapping[str, Asset]) -> HTTPRouteHandler:
     """Return the handler; a name that is not in `assets` leads nowhere, so no path can."""
 
     @get("/static/{name:str}", sync_to_thread=False)
-    def read_asset(name: str, v: str = "") -> Response[bytes]:
+    def read_asset(name: FromPath[str], v: FromQuery[str] = "") -> Response[bytes]:
         """Serve one file; for ever under the address of its content, else only after asking."""
         asset = assets.get(name)
         if asset is None:

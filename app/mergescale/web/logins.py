@@ -12,6 +12,7 @@ from datetime import datetime
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.snapshot import Snapshot
@@ -51,7 +52,7 @@ def login_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
     """Return the handler."""
 
     @get("/register/{login_id:str}", sync_to_thread=False)
-    def read_login(login_id: str) -> Response[str]:
+    def read_login(login_id: FromPath[str]) -> Response[str]:
         """Show where a login stands; changes nothing."""
         engine = tailnets.of_login(LoginId(login_id))
         if engine is None:
