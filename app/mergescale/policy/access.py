@@ -276,10 +276,12 @@ class ResolvedAccess:
         dirty = {id(rule) for rule in rules if moves.sources >> rule.source & 1}
         # Copies first: another thread may be filling the old access while this one is made.
         lists, own, chunks = old.sources.copy(), old.own_sources.copy(), old.chunks.copy()
+        for slot in each_bit(stale):
+            chunks.pop(Slot(slot), None)
         return _Memory(
             parts=old.parts,
             sources={at: one for at, one in lists.items() if not moves.sources >> at & 1},
             own_sources={user: one for user, one in own.items() if user not in moves.owners},
-            chunks={slot: one for slot, one in chunks.items() if not stale >> slot & 1},
+            chunks=chunks,
             shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
         )
