@@ -100,7 +100,7 @@ class Hub:
 
     def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
         """Take note of a committed batch: decide whom it may concern, and wake those."""
-        if before is not self.snapshot:
+        if not _same_maps(self.snapshot, before):
             # The engine took in another replica's writes and then failed to commit its own.
             change |= _everything(self.snapshot, after)
             before = self.snapshot
@@ -109,6 +109,7 @@ class Hub:
         for node, client in list(self._clients.items()):
             slot = slots.get(node)
             if slot is None:
+                client.farewell(before)
                 self._end(node)
             elif client.post(after, change, concerned=bool(reached >> slot & 1)):
                 self._wake(client)
@@ -191,6 +192,7 @@ class Client:
         self._ended = False
         self._silent = False
         self._asides: deque[bytes] = deque(maxlen=_ASIDES)
+        self._last_words: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -215,8 +217,8 @@ class Client:
     async def next(self) -> bytes | None:
         """Return the next message: a delta, or a keepalive after a silence; None at the end.
 
-        The end comes when the node was deleted, a newer stream of it was opened, or the server
-        stops. What was returned before must have been `delivered`.
+        The end comes when the node was deleted, which it is told first, a newer stream of it was
+        opened, or the server stops. What was returned before must have been `delivered`.
         """
         alarm = self._hub.later(self._hub.keepalive_after_s(), self._ring)
         try:
@@ -229,7 +231,8 @@ class Client:
         finally:
             alarm.cancel()
             self._silent = False
-        return None
+        frame, self._last_words = self._last_words, None
+        return frame
 
     def interject(self, message: bytes) -> None:
         """Send a message that is no step of the map, such as a PingRequest (spec 6.3), soon.
@@ -257,6 +260,10 @@ class Client:
         """Let the stream look at its mailbox."""
         self._woken.set()
 
+    def farewell(self, last: Snapshot) -> None:
+        """Have the node told that it is gone before the stream ends; `last` still holds it."""
+        self._last_words = self._hub.encoder.farewell(last, self.node, self._compression)
+
     def end(self) -> None:
         """Let `next` return None from now on."""
         self._ended = True
@@ -278,6 +285,18 @@ class Client:
     def _ring(self) -> None:
         self._silent = True
         self._woken.set()
+
+
+def _same_maps(told: Snapshot, before: Snapshot) -> bool:
+    """Say whether no map can differ between the two; batches without a change are not published."""
+    return told is before or (
+        told.nodes is before.nodes
+        and told.users is before.users
+        and told.presence is before.presence
+        and told.primaries is before.primaries
+        and told.deployment is before.deployment
+        and told.access is before.access
+    )
 
 
 def _everything(before: Snapshot, after: Snapshot) -> Change:

@@ -58,15 +58,17 @@ class Mailbox:
         is behind keeps the change, because its pending step has to name all that differs.
         """
         self._latest = latest
-        settled = not self._pending and self._in_flight is None
-        if self._sent is None and settled:
-            return False
-        if settled and not concerned:
-            self._sent = latest
-            return False
-        was_waiting = self.waiting
+        if self._in_flight is None:
+            if self._sent is None:
+                return False
+            if not self._pending:
+                if concerned:
+                    self._pending = change
+                else:
+                    self._sent = latest
+                return concerned
         self._pending |= change
-        return self.waiting and not was_waiting
+        return False
 
     def first(self) -> Snapshot:
         """Return the snapshot whose full map is sent now.

@@ -41,6 +41,7 @@ class Cache:
         self._scene: Scene | None = None
         self._faces: dict[NodeId, Face] = {}
         self._owned: tuple[Snapshot, dict[UserId, int]] | None = None
+        self._around: Recent[int, list[Part]] = Recent(_CROWDS)
         self._estates: Recent[int, tuple[Deployment | None, Estate]] = Recent(_ESTATES)
         self._crowds: Recent[tuple[bytes, ...], Part] = Recent(_CROWDS)
 
@@ -63,7 +64,7 @@ class Cache:
     def owned(self, snapshot: Snapshot) -> dict[UserId, int]:
         """Return the slots of each user's nodes."""
         if self._owned is None or self._owned[0] is not snapshot:
-            self._owned = snapshot, owned(snapshot)
+            self._owned, self._around = (snapshot, owned(snapshot)), Recent(_CROWDS)
             self.profiles.keep(snapshot.users)
         return self._owned[1]
 
@@ -73,6 +74,14 @@ class Cache:
         return self._estates.get(
             id(deployment), lambda: (deployment, estate(snapshot, self._own_region))
         )[1]
+
+    def owners(self, snapshot: Snapshot, slots: int) -> list[Part]:
+        """Return the array of the profiles of those who own the nodes in `slots`."""
+        owned = self.owned(snapshot)
+        return self._around.get(
+            slots,
+            lambda: self.crowd(snapshot, [user for user, own in owned.items() if own & slots]),
+        )
 
     def crowd(self, snapshot: Snapshot, users: list[UserId]) -> list[Part]:
         """Return the array of these users' profiles."""

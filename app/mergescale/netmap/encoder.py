@@ -13,11 +13,15 @@ from mergescale.kernel.ids import NodeId
 from mergescale.netmap.cache import Cache
 from mergescale.netmap.delta import Diff
 from mergescale.netmap.full import full_parts
-from mergescale.netmap.parts import seal
+from mergescale.netmap.parts import join_parts, seal
+from mergescale.netmap.selfnode import expired_self
 from mergescale.wire.mapframe import Compression
+from mergescale.wire.tailcfg.encode import member
+from mergescale.wire.tailcfg.map_response import MapResponse
 
 #: LIMIT: steps kept for the next client that takes the same one; fast clients share the newest.
 _STEPS: Final = 4
+_NODE: Final = member(MapResponse, "node")
 
 
 class Encoder:
@@ -62,6 +66,17 @@ class Encoder:
             compression: what its map request asked for.
         """
         return self._step(sent, now, change).message(viewer, compression)
+
+    def farewell(self, snapshot: Snapshot, viewer: NodeId, compression: Compression) -> bytes:
+        """Return the last message of a stream whose node was deleted.
+
+        Args:
+            snapshot: the last one that holds the viewer.
+            viewer: the node that is gone.
+            compression: what its map request asked for.
+        """
+        expired = expired_self(snapshot, snapshot.nodes[viewer])
+        return seal(join_parts([(_NODE, [expired])]), compression)
 
     def _step(self, sent: Snapshot, now: Snapshot, change: Change) -> Diff:
         for step in self._steps:

@@ -42,8 +42,6 @@ def full_parts(cache: Cache, snapshot: Snapshot, viewer: NodeId, now: datetime) 
     slot = snapshot.slot(viewer)
     visible = snapshot.access.visible(slot)
     estate = cache.estate(snapshot)
-    seen = visible | 1 << slot
-    users = [user for user, slots in cache.owned(snapshot).items() if slots & seen]
     return join_parts(
         [
             (_NODE, [self_node(snapshot, node)]),
@@ -54,7 +52,7 @@ def full_parts(cache: Cache, snapshot: Snapshot, viewer: NodeId, now: datetime) 
             (_CONTROL_TIME, [encode(now)]),
             (_DEBUG, [_NO_LOG_UPLOAD]),
             (_PACKET_FILTERS, cache.filters.fresh(snapshot.access.chunks(slot))),
-            (_USER_PROFILES, cache.crowd(snapshot, users)),
+            (_USER_PROFILES, cache.owners(snapshot, visible | 1 << slot)),
             (_PEERS, [b"[", *cache.scene(snapshot).peers(visible, slot), b"]"]),
         ]
     )

@@ -79,16 +79,16 @@ def join_parts(members: Iterable[tuple[MemberKey, Sequence[Part]]]) -> list[Part
     return parts
 
 
-def text_of(parts: Iterable[Part]) -> bytes:
-    """Return the JSON that the parts make."""
-    return b"".join([part if isinstance(part, bytes) else part.text for part in parts])
+def texts(parts: Iterable[Part]) -> list[bytes]:
+    """Return the JSON that the parts make, in pieces."""
+    return [part if isinstance(part, bytes) else part.text for part in parts]
 
 
 def seal(parts: Iterable[Part], compression: Compression) -> bytes:
     """Return the message, framed and ready to be written (spec 4.2)."""
     match compression:
         case Compression.NONE:
-            return mapframe.encode(text_of(parts))
+            return mapframe.encode(*texts(parts))
         case Compression.ZSTD:
             return mapframe.encode(*_frames(parts))
 

@@ -6,6 +6,8 @@ a Go client build its whole map again (spec 4.5), so it must change as rarely as
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +34,8 @@ _BASELINE: Final[CapMap] = {
     # A client that nobody configured does not update itself behind its administrator's back.
     "default-auto-update": (False,),
 }
+#: In the past by every clock; what clients themselves say when they log out.
+_LONG_AGO: Final = datetime(1970, 1, 1, 0, 2, 3, tzinfo=UTC)
 _ADMINS: Final = frozenset({Role.OWNER, Role.ADMIN})
 
 
@@ -69,6 +73,15 @@ def self_node(snapshot: Snapshot, node: Node) -> bytes:
             **rest,
         )
     )
+
+
+def expired_self(snapshot: Snapshot, node: Node) -> bytes:
+    """Return the node as it sees itself once it is gone: as one whose key has expired.
+
+    There is no message for a deleted node (spec 3.4), but a client whose key has expired stops its
+    traffic and asks its user to log in.
+    """
+    return self_node(snapshot, replace(node, key_expiry=_LONG_AGO))
 
 
 def _cap_map(snapshot: Snapshot, node: Node) -> CapMap:

@@ -14,7 +14,7 @@ from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Client, Hub
 from mergescale.kernel.errors import NotFound
-from mergescale.kernel.ids import NodeId
+from mergescale.kernel.ids import NodeId, Revision
 from mergescale.netmap.encoder import Encoder
 from mergescale.wire.mapframe import KEEPALIVE_PLAIN, KEEPALIVE_ZSTD, Compression
 from support.aio import aio
@@ -203,13 +203,17 @@ async def test_a_newer_stream_of_a_node_ends_the_older() -> None:
 
 @aio
 async def test_deleting_a_node_ends_its_stream() -> None:
-    """Its own stream ends, its peers are told."""
+    """It is told that its key has expired, its stream ends, and its peers are told."""
     scene = Scene(TWO)
     with scene.open("phone") as phone:
         gone, told = await scene.next(phone), await scene.next(scene.open("laptop"))
         scene.happen(Drop(PHONE))
         await scene.timers.settle()
-        assert await gone is None
+        last = message(await gone)
+        assert list(last) == ["Node"]
+        assert (last["Node"]["ID"], last["Node"]["KeyExpiry"]) == (2, "1970-01-01T00:02:03Z")
+        phone.delivered()
+        assert await (await scene.next(phone)) is None
         assert message(await told)["PeersRemoved"] == [2]
     assert ("closed", NodeId(2)) in scene.ledger.noted
 
@@ -261,3 +265,17 @@ async def test_a_gap_before_a_publication_is_closed() -> None:
     scene.hub.publish(unheard, after, change)
     await scene.timers.settle()
     assert message(await waiting) == {"PeersChangedPatch": [{"NodeID": 2, "Endpoints": []}]}
+
+
+@aio
+async def test_a_batch_that_was_not_published_is_no_gap() -> None:
+    """A new auth key changes no map, so the batch after it wakes nobody beyond its audience."""
+    rule = Rule(("alice@example.com",), ("bob@example.com",))
+    people = "alice@example.com: a; bob@example.com: b; tag:x: x"
+    scene = Scene(world(people, declaration=declare(rule)))
+    waiting = await scene.next(scene.open("x"))
+    silent = replace(scene.hub.snapshot, revision=Revision(7), auth_keys={})
+    after, change = happen(silent, [Put(replace(named(silent, "b"), endpoints=()))])
+    scene.hub.publish(silent, after, change)
+    assert scene.timers.soon == []
+    await stop([waiting])

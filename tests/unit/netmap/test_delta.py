@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mergescale.domain.change import Change
 from mergescale.domain.node import Node
 from mergescale.domain.record import Drop, Presence, Put, Write
 from mergescale.domain.snapshot import Snapshot
@@ -209,6 +210,16 @@ def test_a_role_reaches_the_owners_nodes_only() -> None:
     )
     assert told(before, [Put(alice)], "laptop").keys() == {"Node"}
     assert told(before, [Put(alice)], "desk") is None
+
+
+def test_a_user_in_the_change_is_enough() -> None:
+    """What an owner's record says on the self node is looked at even if no node is named."""
+    alice = replace(PAIR.users[UserId(1)], role=Role.OWNER)
+    after, _ = happen(PAIR, [Put(alice)])
+    change = Change(users=frozenset({UserId(1)}))
+    frame = Encoder(REGION).delta(PAIR, after, change, NodeId(1), Compression.NONE)
+    assert frame is not None
+    assert json.loads(frame[4:]).keys() == {"Node"}
 
 
 def test_a_display_name_reaches_those_who_see_the_person() -> None:
