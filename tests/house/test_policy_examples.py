@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from mergescale.policy.repository import declare
 
 EXAMPLES = Path(__file__).parents[2] / "policy_examples"
