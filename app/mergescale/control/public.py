@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Response, get, head, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromQuery, HeaderParameter, RawBody
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT, HTTP_400_BAD_REQUEST
 
 from mergescale.kernel.errors import Invalid
@@ -53,7 +53,7 @@ def public_handlers(
     body = msgspec.json.encode({"legacyPublicKey": str(key), "publicKey": str(key)})
 
     @get("/key", sync_to_thread=False)
-    def read_key(v: int | None = None) -> Response[bytes]:
+    def read_key(v: FromQuery[int | None] = None) -> Response[bytes]:
         """Tell the server's Noise key (tailcfg.OverTLSPublicKeyResponse)."""
         if v is None or v < _NOISE_SINCE:
             text = b"this server needs a client that speaks the Noise protocol"
@@ -63,7 +63,7 @@ def public_handlers(
         return Response(body, media_type="application/json", headers=headers)
 
     @post("/verify", status_code=HTTP_200_OK, request_max_body_size=_VERIFY_BYTES)
-    async def verify(body: bytes) -> dict[str, bool]:
+    async def verify(body: RawBody) -> dict[str, bool]:
         """Say whether a node key is one of ours; whatever is not understood is not allowed."""
         try:
             admission = msgspec.json.decode(body, type=Admission)
@@ -73,7 +73,7 @@ def public_handlers(
         return {"Allow": tailnets.knows_node_key(node_key)}
 
     @get("/bootstrap-dns")
-    async def bootstrap_dns(q: str = "") -> Response[dict[str, list[str]]]:
+    async def bootstrap_dns(q: FromQuery[str] = "") -> Response[dict[str, list[str]]]:
         """Resolve one of our own names for a client whose system DNS is broken."""
         wanted = hosts() if not q else {q} & set(hosts())
         found = await asyncio.gather(*(_resolve(host) for host in wanted))
@@ -82,7 +82,7 @@ def public_handlers(
 
     @get("/generate_204", status_code=HTTP_204_NO_CONTENT, sync_to_thread=False)
     def generate_204(
-        challenge: Annotated[str, Parameter(header="X-Tailscale-Challenge")] = "",
+        challenge: Annotated[str, HeaderParameter(name="X-Tailscale-Challenge")] = "",
     ) -> Response[None]:
         """Show that no captive portal is between us."""
         return _no_content(challenge)

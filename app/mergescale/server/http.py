@@ -6,13 +6,14 @@ that keep browsers from guessing, and a limit for bodies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from litestar import Litestar, Router
+from litestar import Litestar, Router, asgi
 from litestar.datastructures import MutableScopeHeaders
-from litestar.types import ControllerRouterHandler, Message, Scope
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import ControllerRouterHandler, Message, Receive, Scope, Send
 
 from mergescale.api.openapi import openapi_config
 from mergescale.api.problems import answer, request_id
@@ -31,6 +32,9 @@ _HEADERS: Final = {
 }
 
 
+ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the application is made of; each is a list of handlers or routers.
@@ -38,8 +42,8 @@ class Parts:
     Attributes:
         api: ``api.handlers.api_handlers``; described in OpenAPI, the others are not.
         web: ``web.handlers.web_handlers``.
-        control: ``control.public.public_handlers``, and ``/ts2021`` for whoever did not upgrade.
-        relay: the HTTP side of the relay.
+        control: ``control.public.public_handlers``, and `raw` ``/ts2021`` for browsers.
+        relay: the HTTP side of the relay, and `raw` ``/derp`` for browsers.
     """
 
     api: Sequence[ControllerRouterHandler]
@@ -64,6 +68,16 @@ def application(parts: Parts) -> Litestar:
         logging_config=None,
         debug=False,
     )
+
+
+def raw(path: str, app: ASGIApplication) -> ASGIRouteHandler:
+    """Return a handler that leaves a path to an ASGI application: WebSockets, and HTTP beside them."""
+
+    @asgi(path, copy_scope=True)
+    async def hand_over(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return hand_over
 
 
 async def _dress(message: Message, scope: Scope) -> None:
