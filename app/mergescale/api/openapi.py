@@ -55,7 +55,9 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         description=(
             "Tailscale's API v2, as far as Mergescale has the things it is about, and extensions "
-            "in the same style. `{tailnet}` is `-` or the name of the token's own tailnet."
+            "in the same style. `{tailnet}` is `-` or the name of the token's own tailnet. "
+            "Requests by the server's unix socket need no token; `?tailnet=` says which one they "
+            "mean where the path does not."
         ),
         license=License(name="BSD-3-Clause"),
         path=PATH,

@@ -8,7 +8,8 @@ click of somebody else would be the oldest trick there is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -20,9 +21,12 @@ from mergescale.identity.fingerprint import fingerprint
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.ids import LoginId
+from mergescale.state.logins import LIFE
 from mergescale.state.tailnets import Tailnets
 from mergescale.web.pages import Pages
 from mergescale.wire.tailcfg.hostinfo import Hostinfo, decode_hostinfo
+
+_LIFE: Final = f"{LIFE // timedelta(minutes=1)} minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,10 @@ def login_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
         """Show where a login stands; changes nothing."""
         engine = tailnets.of_login(LoginId(login_id))
         if engine is None:
-            return pages.render("login_missing.html", status=404)
+            return pages.render("login_missing.html", status=404, life=_LIFE)
         snapshot = engine.snapshot
         login = snapshot.logins[LoginId(login_id)]
-        return pages.render("login.html", login=view(snapshot, login, clock.now()))
+        return pages.render("login.html", login=view(snapshot, login, clock.now()), life=_LIFE)
 
     return read_login
 
