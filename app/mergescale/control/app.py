@@ -12,8 +12,14 @@ from typing import Any
 import structlog
 from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath
 from litestar.response import Stream
-from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
+from litestar.status_codes import (
+    HTTP_200_OK,
+    HTTP_204_NO_CONTENT,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+    HTTP_503_SERVICE_UNAVAILABLE,
+)
 
 from mergescale.control.c2n import PATH as C2N_PATH
 from mergescale.control.c2n import C2n
@@ -39,6 +45,9 @@ _STATUS: dict[type[MergescaleError], int] = {
     EngineStopped: 503,
 }
 
+#: When to come back after a 503; clients of today have their own backoff, load balancers read it.
+RETRY_AFTER_S = "5"
+
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -62,7 +71,7 @@ def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
         return Response(answer, media_type="application/octet-stream")
 
     @post(C2N_PATH + "{token:str}", status_code=HTTP_204_NO_CONTENT)
-    async def answer_c2n(request: AnyRequest, token: str) -> None:
+    async def answer_c2n(request: AnyRequest, token: FromPath[str]) -> None:
         """Take a node's answer to a request of ours; nobody reads what we say to it."""
         if not c2n.answer(_machine(request), token, await request.body()):
             raise NotFound("nobody waits for this")
@@ -89,10 +98,15 @@ def _failure(request: AnyRequest, error: Exception) -> Response[str]:
     """
     match error:
         case HTTPException(status_code=status, detail=detail):
-            return Response(detail, status_code=status, media_type="text/plain")
+            return _text(detail, status)
         case MergescaleError(message=message):
             status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 500)
-            return Response(message, status_code=status, media_type="text/plain")
-        case _:
-            log.error("machine.failed", path=request.url.path, exc_info=error)
-            return Response("internal error", status_code=500, media_type="text/plain")
+            if status != HTTP_500_INTERNAL_SERVER_ERROR:
+                return _text(message, status)
+    log.error("machine.failed", path=request.url.path, exc_info=error)
+    return _text("internal error", HTTP_500_INTERNAL_SERVER_ERROR)
+
+
+def _text(text: str, status: int) -> Response[str]:
+    headers = {"retry-after": RETRY_AFTER_S} if status == HTTP_503_SERVICE_UNAVAILABLE else None
+    return Response(text, status_code=status, media_type="text/plain", headers=headers)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import structlog
 
 from mergescale.domain.node import Node
-from mergescale.fanout.hub import Client, Hub
+from mergescale.domain.snapshot import Snapshot
+from mergescale.fanout.hub import Hub
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Invalid, NotFound
-from mergescale.kernel.ids import TailnetName
+from mergescale.kernel.ids import NodeId, TailnetName
 from mergescale.kernel.keys import MachineKey
-from mergescale.state import nodes
-from mergescale.state.engine import Engine
+from mergescale.state import lookup, nodes
 from mergescale.state.outcome import Decision
 from mergescale.state.tailnets import Tailnets
 from mergescale.wire.mapframe import Compression
@@ -58,40 +58,49 @@ class Poller:
         engine, node = found
         hub = self.hubs[engine.snapshot.tailnet]
         compression = Compression.ZSTD if request.wants_zstd else Compression.NONE
-        match request.kind:
-            case MapKind.POLL:
-                return self._stream(hub.attach(node.id, compression))
-            case MapKind.LITE:
-                await engine.apply(_update(node, request))
-                return b""
-            case MapKind.FULL:
-                await engine.apply(_update(node, request))
-                return self._once(engine, hub, node, compression)
-            case MapKind.READ:
-                return self._once(engine, hub, node, compression)
-
-    def _once(self, engine: Engine, hub: Hub, node: Node, compression: Compression) -> bytes:
+        kind = request.kind
+        if kind is MapKind.POLL:
+            return self._stream(hub, engine.snapshot, node.id, compression)
+        if kind.applies:
+            await engine.apply(_update(node, request))
+        if kind is MapKind.LITE:
+            return b""
+        # It may have been deleted while the update was being stored.
+        lookup.node(engine.snapshot, node.id)
         return hub.encoder.full(engine.snapshot, node.id, compression, self.clock.now())
 
-    async def _stream(self, client: Client) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, hub: Hub, known: Snapshot, node: NodeId, compression: Compression
+    ) -> AsyncIterator[bytes]:
         """Yield frames until the node is deleted, a newer stream opens or the client leaves.
 
-        Resuming after a yield means that the frame was written whole.
+        Resuming after a yield means that the frame was written whole. Nothing is attached before
+        the first step, because nobody closes an iterator that was never begun.
+
+        Args:
+            hub: the streams of the node's tailnet.
+            known: a snapshot that holds the node.
+            node: whose stream it is.
+            compression: what the request asked for.
         """
-        with client:
+        if node not in hub.snapshot.nodes:
+            # Deleted while the headers waited for a full socket; never an empty 200 (spec 4.1).
+            yield hub.encoder.farewell(known, node, compression)
+            return
+        with hub.attach(node, compression) as client:
             frame: bytes | None = client.first(self.clock.now())
-            kind = "full"
+            said = "full"
             while frame is not None:
                 yield frame
                 client.delivered()
                 log.debug(
                     "map.sent",
-                    node=client.node,
-                    kind=kind,
+                    node=node,
+                    kind=said,
                     size_bytes=len(frame),
                     revision=client.revision,
                 )
-                kind, frame = "delta", await client.next()
+                said, frame = "delta", await client.next()
 
 
 def _update(node: Node, request: MapRequest) -> Decision[Node]:

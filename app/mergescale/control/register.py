@@ -1,6 +1,7 @@
 """``POST /machine/register``: from the wire to a decision and back (spec 3).
 
-Every refusal is HTTP 200 with a text in ``Error``: that is what a client shows its user.
+Every refusal is HTTP 200 with a text in ``Error``: that is what a client shows its user. Another
+status is for what is worth repeating, or was no request at all.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from mergescale.identity import secrets
 from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import AuthKeyId, LoginId
-from mergescale.kernel.keys import MachineKey
+from mergescale.kernel.keys import MachineKey, NodeKey
 from mergescale.state import registration
 from mergescale.state.engine import Engine
+from mergescale.state.ports import StoreConflict
 from mergescale.state.registration import (
     Answer,
     Fresh,
@@ -61,7 +63,8 @@ class Registrar:
         """Decide about one request of this machine; holds a follow-up until its login is decided.
 
         Raises:
-            StoreUnavailable: nothing was decided; the client tries again.
+            StoreUnavailable: nothing was decided; the client tries again. Not an ``Error``, which
+                the Rust client takes for the last word where it repeats a failed request.
         """
         if not capver.is_supported(wire.version):
             return register.refused(capver.refuse_text(wire.version))
@@ -69,9 +72,13 @@ class Registrar:
         engine = self._tailnet(request)
         if engine is None:
             return register.refused("this node key belongs to another tailnet")
-        answer = await engine.apply(registration.register(request))
-        if isinstance(answer, LoginNeeded) and answer.login_id == request.followup:
-            answer = await self._hold(engine, request, answer.login_id)
+        try:
+            answer = await engine.apply(registration.register(request))
+            if isinstance(answer, LoginNeeded) and answer.login_id == request.followup:
+                answer = await self._hold(engine, request, answer.login_id)
+        except StoreConflict:
+            # Another tailnet was faster with this node key; asking again would not help.
+            return register.refused("this node key belongs to another tailnet")
         return self._response(answer)
 
     async def _hold(self, engine: Engine, request: Request, login: LoginId) -> Answer:
@@ -105,14 +112,35 @@ class Registrar:
     def _tailnet(self, request: Request) -> Engine | None:
         """Return the tailnet the request is about; None if its node key is in another one.
 
-        The first that applies: the auth key's, the node's, the login's, the default.
+        The first that applies: the auth key's, the node's, the login's, that of the node whose key
+        is being replaced, the default. What belongs to another machine counts only to refuse it.
         """
-        known = next((e for e in self.tailnets if request.node_key in e.snapshot.by_node_key), None)
+        known = self._of_node_key(request.machine_key, request.node_key)
         shown = self.tailnets.of_auth_key(request.auth.id) if request.auth else None
         if known is not None and shown is not None and known is not shown:
             return None
-        waiting = self.tailnets.of_login(request.followup) if request.followup else None
-        return shown or known or waiting or self.tailnets.default
+        return (
+            shown
+            or known
+            or self._of_login(request.machine_key, request.followup)
+            or self._of_node(request.machine_key, request.old_node_key)
+            or self.tailnets.default
+        )
+
+    def _of_node_key(self, machine: MachineKey, key: NodeKey) -> Engine | None:
+        """Return the tailnet with this node; only if there is none, one where it is another's."""
+        own = self._of_node(machine, key)
+        return own or next((e for e in self.tailnets if key in e.snapshot.by_node_key), None)
+
+    def _of_node(self, machine: MachineKey, key: NodeKey) -> Engine | None:
+        found = self.tailnets.of_node(machine, key)
+        return None if found is None else found[0]
+
+    def _of_login(self, machine: MachineKey, login: LoginId | None) -> Engine | None:
+        engine = None if login is None else self.tailnets.of_login(login)
+        if login is None or engine is None:
+            return None
+        return engine if engine.snapshot.logins[login].machine_key == machine else None
 
     def _fresh(self) -> Fresh:
         return Fresh(
@@ -159,5 +187,9 @@ def _shown(text: str) -> ShownKey | None:
 
 def _login_in(followup: str) -> LoginId | None:
     """Return the login an AuthURL is about; its host part is not looked at."""
-    path = urlsplit(followup).path
+    try:
+        path = urlsplit(followup).path
+    except ValueError:
+        # Not a URL, so none of ours: the client gets a new one.
+        return None
     return LoginId(path.removeprefix(LOGIN_PATH)) if path.startswith(LOGIN_PATH) else None
