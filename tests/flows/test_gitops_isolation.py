@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -162,7 +162,7 @@ async def test_a_worker_that_died_is_replaced(tmp_path: Path) -> None:
         waiting = fetcher._waiting
         assert waiting is not None
         os.killpg(waiting.pid, signal.SIGKILL)
-        await waiting.wait()
+        waiting.wait()
         assert await fetcher.look(known=commit, applied="") == Unchanged(commit)
 
 
@@ -180,6 +180,30 @@ async def test_closing_leaves_no_child(tmp_path: Path) -> None:
     assert not _runs(waiting.pid)
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_an_interrupted_server_does_not_wait_for_a_child(tmp_path: Path, turns: int) -> None:
+    """Wherever an interrupt hits, all tasks are cancelled at once, and the children end."""
+    fetcher = Fetcher(Source.parse("/srv/git"), tmp_path / "state" / "policy.git")
+
+    async def follow() -> None:
+        try:
+            await fetcher.warm()
+            await fetcher.look(known="", applied="")
+        finally:
+            await fetcher.close()
+
+    async def interrupted() -> None:
+        following = asyncio.create_task(follow())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert not following.done()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(interrupted())
+    assert not list(_workers_in(tmp_path / "state"))
+
+
 @aio
 async def test_a_worker_without_a_server_ends_by_itself(tmp_path: Path) -> None:
     """When the server is killed its pipes close, and the waiting child reads the end of them."""
@@ -189,8 +213,7 @@ async def test_a_worker_without_a_server_ends_by_itself(tmp_path: Path) -> None:
     assert waiting is not None
     assert waiting.stdin is not None
     waiting.stdin.close()
-    async with asyncio.timeout(10):
-        assert await waiting.wait() == 0
+    assert waiting.wait(timeout=10) == 0
     await fetcher.close()
 
 
@@ -200,3 +223,11 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def _workers_in(folder: Path) -> Iterator[int]:
+    """Yield the processes that work in a folder."""
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if place.readlink() == folder:
+                yield int(place.parent.name)

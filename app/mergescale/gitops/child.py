@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Final
 
 import msgspec
@@ -39,7 +39,7 @@ class Fetcher:
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._source = source
         self._store = store
-        self._waiting: Process | None = None
+        self._waiting: Popen[bytes] | None = None
 
     async def look(self, *, known: str, applied: str) -> Unchanged | Found:
         """Fetch, and read the files if the ref is at another commit than `known`.
@@ -71,13 +71,20 @@ class Fetcher:
                 return reply
 
     async def warm(self) -> None:
-        """Start the next child ahead, unless one is waiting already."""
-        if self._waiting is None or self._waiting.returncode is not None:
-            try:
-                self._waiting = await _start(self._store.parent)
-            except OSError as error:
-                message = "the process that runs git could not be started"
-                raise Transient("WorkerFailed", message) from error
+        """Start the next child ahead, unless one is waiting already.
+
+        Raises:
+            Transient: the machine has no room for another process.
+        """
+        if self._waiting is not None and self._waiting.poll() is None:
+            return
+        await self.close()
+        try:
+            self._waiting = _start(self._store.parent)
+        except OSError as error:
+            raise Transient(
+                "WorkerFailed", "the process that runs git could not be started"
+            ) from error
 
     async def close(self) -> None:
         """End the waiting child."""
@@ -107,13 +114,17 @@ class Fetcher:
         return reply
 
 
-async def _start(folder: Path) -> Process:
-    """Start a worker in its own session; it sees nothing of this process's environment."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-s", "-m", "mergescale.gitops.worker",
+def _start(folder: Path) -> Popen[bytes]:
+    """Start a worker in its own session; it sees nothing of this process's environment.
+
+    Not by asyncio: its subprocesses need tasks of their own to start and to be waited for, and hang
+    when those are cancelled together with ours, as ``asyncio.run`` does at its end.
+    """
+    return Popen(
+        [sys.executable, "-P", "-s", "-m", "mergescale.gitops.worker"],
         stdin=PIPE,
         stdout=PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=DEVNULL,
         cwd=folder,
         env={
             "PATH": os.environ.get("PATH", os.defpath),
@@ -123,31 +134,41 @@ async def _start(folder: Path) -> Process:
             "GIT_PYTHON_REFRESH": "quiet",
         },
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
-async def _exchange(process: Process, request: bytes) -> bytes:
-    """Send one line and read until the child closes its end."""
+async def _exchange(process: Popen[bytes], request: bytes) -> bytes:
+    """Send one line and read until the child closes its end; nothing if it says too much."""
     assert process.stdin is not None  # noqa: S101 - piped
-    assert process.stdout is not None  # noqa: S101 - piped
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # A request is far smaller than a pipe holds, so this does not block.
+    with contextlib.suppress(BrokenPipeError):
         process.stdin.write(request + b"\n")
-        await process.stdin.drain()
-    parts: list[bytes] = []
-    size = 0
-    while part := await process.stdout.read(1 << 18):
-        size += len(part)
-        if size > _LONGEST_REPLY:
-            return b""
-        parts.append(part)
-    return b"".join(parts)
+        process.stdin.flush()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), process.stdout
+    )
+    try:
+        parts: list[bytes] = []
+        size = 0
+        while part := await reader.read(1 << 18):
+            parts.append(part)
+            size += len(part)
+            if size > _LONGEST_REPLY:
+                return b""
+        return b"".join(parts)
+    finally:
+        transport.close()
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Popen[bytes]) -> None:
     """Kill whatever is left of the session and reap the child."""
-    if process.stdin is not None:
-        process.stdin.close()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    # Cancellation must not leave a zombie: the wait is short, the child was killed.
-    await asyncio.shield(process.wait())
+    for pipe in (process.stdin, process.stdout):
+        # What was not sent to a child that died stays unsent.
+        with contextlib.suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.close()
+    # In a thread, which ends soon and reaps even if we are cancelled while we wait.
+    await asyncio.to_thread(process.wait)
