@@ -94,7 +94,7 @@ class Reconciler:
         for all who asked meanwhile. What goes wrong is in the status and in `trouble`.
 
         Args:
-            retry: judge the commit again, even if nothing has moved.
+            retry: judge a refused commit again, even if nothing has moved.
         """
         started_before = self._started
         async with self._one_at_a_time:
@@ -135,7 +135,7 @@ class Reconciler:
             raise
         self._tell(fetched=True, reason="Fetched")
         match reply:
-            case Found(commit=commit) as found if retry or commit != applied:
+            case Found(commit=commit) as found if commit != applied:
                 await self._judge(found)
             case Found(commit=commit) | Unchanged(commit=commit):
                 if commit == applied:

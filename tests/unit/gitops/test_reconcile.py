@@ -302,6 +302,17 @@ async def test_a_commit_that_breaks_the_compiler_is_not_tried_again(
 
 
 @aio
+async def test_a_retry_leaves_a_commit_in_force_alone() -> None:
+    """An operator who asks to look again does not make every client's map anew."""
+    async with world() as here:
+        here.branch.commit(GOOD)
+        await here.reconciler.sync()
+        before = here.engine.snapshot
+        assert conditions(await here.reconciler.sync(retry=True)) == FOLLOWING
+        assert here.engine.snapshot is before
+
+
+@aio
 async def test_many_who_ask_at_once_share_two_looks() -> None:
     """One is under way already and may have missed a commit; one more is enough for all."""
     async with world() as here:
