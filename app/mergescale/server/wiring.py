@@ -9,11 +9,8 @@ import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
 
 from mergescale.api.callers import Backend
 from mergescale.api.handlers import api_handlers
@@ -35,6 +32,7 @@ from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import ReplicaId, TailnetName
 from mergescale.kernel.keys import PrivateKey
 from mergescale.netmap.encoder import Encoder
+from mergescale.policy.diagnostics import Severity
 from mergescale.policy.repository import declare
 from mergescale.relay.http import relay_handlers
 from mergescale.relay.service import DerpService
@@ -46,7 +44,7 @@ from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
 from mergescale.server.health import Followed, health_checks
 from mergescale.server.http import Parts as HttpParts
-from mergescale.server.http import application
+from mergescale.server.http import application, raw
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
@@ -149,7 +147,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         web=web_handlers(tailnets, clock, lambda: settings.url),
         control=[
             *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
-            _websocket(door),
+            raw(TS2021_PATH, WebSocketDoor(door)),
         ],
         relay=relay_handlers(relay.service) if relay is not None else [],
     )
@@ -236,17 +234,6 @@ def _takeovers(door: Door, relay: _Relay | None) -> Mapping[Claim, Takeover]:
     return takeovers
 
 
-def _websocket(door: Door) -> ASGIRouteHandler:
-    """Return the handler of ``GET /ts2021``; a function, as Litestar copies what it is given."""
-    channel = WebSocketDoor(door)
-
-    @asgi(TS2021_PATH, copy_scope=False)
-    async def enter_control(scope: Any, receive: Any, send: Any) -> None:
-        await channel(scope, receive, send)
-
-    return enter_control
-
-
 def _stun(settings: Settings) -> StunServer:
     listen = Listen.parse(settings.stun_listen)
     return StunServer(listen.host, listen.port)
@@ -262,14 +249,14 @@ def _hosts(settings: Settings, tailnets: Tailnets) -> Collection[str]:
 
 
 def _declared(files: Mapping[str, str]) -> Declaration:
-    """Read a stored commit again.
+    """Read a stored commit again; its own tests passed when it came into force.
 
     Raises:
         Invalid: this version does not accept what an earlier one did; says the first reason.
     """
-    declaration, diagnostics = declare(files)
+    declaration, diagnostics = declare(files, tested=False)
     if declaration is None:
-        first = diagnostics[0]
+        first = next(d for d in diagnostics if d.severity is Severity.ERROR)
         raise Invalid(f"{first.span.file}:{first.span.start_line}: {first.message}")
     return declaration
 
