@@ -21,7 +21,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite_url"])
+@pytest.fixture(params=["sqlite_url", "postgresql_url"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated, empty database of each kind that the server supports."""
     url: str = request.getfixturevalue(request.param)

@@ -1,0 +1,26 @@
+"""Fixtures that several kinds of tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.postgres import MISSING, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run PostgreSQL for all tests of this process; skip where it is not installed."""
+    with PostgresServer.running() as server:
+        if server is None:
+            pytest.skip(MISSING)
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgres: PostgresServer) -> Iterator[str]:
+    """A migrated database on PostgreSQL, of this test only."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
