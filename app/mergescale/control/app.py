@@ -6,20 +6,23 @@ Paths that are not here answer 404, which no client takes for fatal.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any, cast
 
 import structlog
 from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
-from litestar.response import Stream
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
 from litestar.status_codes import (
     HTTP_200_OK,
     HTTP_204_NO_CONTENT,
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from mergescale.control.c2n import PATH as C2N_PATH
 from mergescale.control.c2n import C2n
@@ -48,6 +51,8 @@ _STATUS: dict[type[MergescaleError], int] = {
 #: When to come back after a 503; clients of today have their own backoff, load balancers read it.
 RETRY_AFTER_S = "5"
 
+_FRAMES = "application/octet-stream"
+
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -62,13 +67,13 @@ def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
         return Response(encode(answer), media_type="application/json")
 
     @post("/machine/map", status_code=HTTP_200_OK)
-    async def map_(request: AnyRequest) -> Stream | Response[bytes]:
+    async def map_(request: AnyRequest) -> ASGIApp:
         """Answer tailcfg.MapRequest."""
         wire = decode_map_request(await request.body())
         answer = await poller.answer(_machine(request), wire)
-        if isinstance(answer, AsyncIterator):
-            return Stream(answer, media_type="application/octet-stream")
-        return Response(answer, media_type="application/octet-stream")
+        if isinstance(answer, bytes):
+            return ASGIResponse(body=answer, media_type=_FRAMES)
+        return _Frames(iterator=answer, media_type=_FRAMES)
 
     @post(C2N_PATH + "{token:str}", status_code=HTTP_204_NO_CONTENT)
     async def answer_c2n(request: AnyRequest, token: FromPath[str]) -> None:
@@ -84,6 +89,17 @@ def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
         # The bridge bounds bodies before they get here.
         request_max_body_size=None,
     )
+
+
+class _Frames(ASGIStreamingResponse):
+    """A map stream, closed as soon as its client is gone (INVARIANT(streams are closed)).
+
+    Litestar leaves a generator that was cancelled between two frames to the garbage collector.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", self.iterator)):
+            await super().__call__(scope, receive, send)
 
 
 def _machine(request: AnyRequest) -> MachineKey:

@@ -6,7 +6,7 @@ handshake proved; node keys are public.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -42,8 +42,11 @@ class Poller:
 
     async def answer(
         self, machine: MachineKey, request: MapRequest
-    ) -> AsyncIterator[bytes] | bytes:
+    ) -> AsyncGenerator[bytes, None] | bytes:
         """Return a stream of frames for a map poll, else one body; empty for a lite update.
+
+        INVARIANT(streams are closed): whoever takes a stream closes it, whatever happens; until
+        then its node counts as connected.
 
         Raises:
             NotFound: this machine has no node with that key.
@@ -71,7 +74,7 @@ class Poller:
 
     async def _stream(
         self, hub: Hub, known: Snapshot, node: NodeId, compression: Compression
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield frames until the node is deleted, a newer stream opens or the client leaves.
 
         Resuming after a yield means that the frame was written whole. Nothing is attached before

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from litestar import HttpMethod, Response, get, post, route
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromQuery, HeaderParameter, RawBody
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT, HTTP_400_BAD_REQUEST
 
 from mergescale.control.bootstrap import Bootstrap
@@ -55,7 +55,7 @@ def _key(key: MachineKey) -> HTTPRouteHandler:
     body = encode(OverTLSPublicKeyResponse(legacy_public_key=str(key), public_key=str(key)))
 
     @get("/key", sync_to_thread=False)
-    def read_key(v: int | None = None) -> Response[bytes]:
+    def read_key(v: FromQuery[int | None] = None) -> Response[bytes]:
         """Tell the server's Noise key (tailcfg.OverTLSPublicKeyResponse)."""
         if v is None or v < NOISE_SINCE:
             text = b"this server needs a client that speaks the Noise protocol"
@@ -67,7 +67,7 @@ def _key(key: MachineKey) -> HTTPRouteHandler:
 
 def _verify(tailnets: Tailnets) -> HTTPRouteHandler:
     @post("/verify", status_code=HTTP_200_OK, request_max_body_size=VERIFY_BYTES)
-    async def verify(body: bytes) -> Response[bytes]:
+    async def verify(body: RawBody) -> Response[bytes]:
         """Say whether a node key is one of ours; whatever is not understood is not allowed."""
         try:
             allow = tailnets.knows_node_key(decode_admit_request(body).node_public)
@@ -80,7 +80,7 @@ def _verify(tailnets: Tailnets) -> HTTPRouteHandler:
 
 def _bootstrap_dns(bootstrap: Bootstrap) -> HTTPRouteHandler:
     @get("/bootstrap-dns")
-    async def bootstrap_dns(q: str = "") -> Response[dict[str, list[str]]]:
+    async def bootstrap_dns(q: FromQuery[str] = "") -> Response[dict[str, list[str]]]:
         """Resolve one of our own names for a client whose system DNS is broken."""
         return Response(await bootstrap.answer(q), headers=_ANY_ORIGIN)
 
@@ -95,7 +95,7 @@ def _generate_204() -> HTTPRouteHandler:
         sync_to_thread=False,
     )
     def generate_204(
-        challenge: Annotated[str, Parameter(header="X-Tailscale-Challenge")] = "",
+        challenge: Annotated[str, HeaderParameter(name="X-Tailscale-Challenge")] = "",
     ) -> Response[None]:
         """Show that no captive portal is between us."""
         headers = dict(_NOT_CACHED)
