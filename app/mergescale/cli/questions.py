@@ -11,7 +11,7 @@ import click
 from mergescale.cli.errors import CommandFailed
 
 _UNITS_S: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_SPAN: Final = re.compile(r"(?:\d{1,9}[wdhms])+")
+_SPAN: Final = re.compile(r"(?:[0-9]{1,9}[wdhms])+")
 
 
 def confirm(question: str, *, yes: bool) -> None:
