@@ -326,3 +326,42 @@ def test_a_server_that_is_told_to_stop_ends_well(number: signal.Signals, tmp_pat
     assert f"Mergescale serves {server.url}" in greeting
     assert "mergescale authkeys create --user you@example.com" in greeting
     assert server.stop(number) == 0
+
+
+def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    """Where the state folder should be there is a file: one line, exit code 1."""
+    (tmp_path / "state").write_text("a file", "utf-8")
+    server = ServerProcess(tmp_path / "state")
+    done = subprocess.run(
+        [sys.executable, "-m", "mergescale", "serve"],
+        env=server.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f'error: cannot use "{tmp_path / "state"}": File exists',
+        "help: --state-dir names the server's folder",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        (("--listen", "x"), 'error: the setting listen cannot be: "host:port" was expected'),
+        (
+            ("--server-url", "example.com"),
+            "error: the setting server_url cannot be: an http:// or https:// URL with a host was"
+            " expected",
+        ),
+    ],
+)
+def test_a_bad_setting_is_named(setting: tuple[str, ...], error: str, tmp_path: Path) -> None:
+    """Which setting, what was expected, where settings come from."""
+    ended = CommandLine()("serve", "--state-dir", tmp_path, *setting)
+    assert (ended.code, ended.out) == (1, "")
+    said, help_ = ended.err.splitlines()
+    assert said == error
+    assert help_.startswith("help: it comes from the command line, MERGESCALE_")

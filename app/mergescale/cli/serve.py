@@ -42,10 +42,13 @@ def serve(context: click.Context, /, **said: str | None) -> None:
     try:
         run(settings, _say)
     except OSError as error:
-        # The folder of the state cannot be had; listeners have words of their own.
-        where = f'"{error.filename}"' if error.filename else "a file or socket"
+        # Listeners have words of their own; what names a file is the folder that cannot be had,
+        # and anything else is a bug whose traceback is wanted.
+        if error.filename is None:
+            raise
         raise CommandFailed(
-            f"cannot use {where}: {error.strerror}", help="--state-dir names the server's folder"
+            f'cannot use "{error.filename}": {error.strerror}',
+            help="--state-dir names the server's folder",
         ) from error
 
 
