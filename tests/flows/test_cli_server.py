@@ -350,11 +350,10 @@ def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "error"),
     [
-        (("--listen", "x"), 'error: the setting listen cannot be: "host:port" was expected'),
+        (("--listen", "x"), 'error: the setting listen cannot be: "host:port"'),
         (
             ("--server-url", "example.com"),
-            "error: the setting server_url cannot be: an http:// or https:// URL with a host was"
-            " expected",
+            "error: the setting server_url cannot be: an http:// or https:// URL with a host",
         ),
     ],
 )
@@ -363,5 +362,5 @@ def test_a_bad_setting_is_named(setting: tuple[str, ...], error: str, tmp_path: 
     ended = CommandLine()("serve", "--state-dir", tmp_path, *setting)
     assert (ended.code, ended.out) == (1, "")
     said, help_ = ended.err.splitlines()
-    assert said == error
+    assert said == f"{error} was expected"
     assert help_.startswith("help: it comes from the command line, MERGESCALE_")
