@@ -112,6 +112,7 @@ def test_a_fast_start_has_no_http_answer(encrypted: bool, certificate: RelayCert
             at.client(BOB, tls=tls) as bob,
         ):
             await exchange_both_ways(alice, bob)
+            assert (at.service.doors.fast, at.service.doors.admitted) == (1, 2)
 
     flow()
 

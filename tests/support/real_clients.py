@@ -11,10 +11,11 @@ offers on loopback a proxy into the tailnet: ``/<peer>/...`` is fetched from ``h
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+
+import httpx
 
 #: Without the first the client dials Tailscale's log server, without the second the router.
 QUIET_ENVIRONMENT = {"TS_NO_LOGS_NO_SUPPORT": "true", "TS_DISABLE_PORTMAPPER": "1"}
@@ -71,6 +74,7 @@ class GoClient:
     environment: dict[str, str] = field(default_factory=dict)
     proxy_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    log_start: int = 0
 
     def start(self) -> GoClient:
         """Start the process; returns at once."""
@@ -81,6 +85,7 @@ class GoClient:
         config.write_text(self._caddyfile(), "utf-8")
         home = {name: str(self.folder / "home") for name in ("HOME", *_XDG)}
         with self.log.open("ab") as log:
+            self.log_start = log.tell()
             self.process = subprocess.Popen(
                 [binary, "run", "--config", config, "--adapter", "caddyfile"],
                 stdin=subprocess.DEVNULL,
@@ -110,20 +115,51 @@ class GoClient:
 
     def fetch(self, peer: str, path: str = "/", timeout_s: float = 2) -> Reply:
         """Fetch a page of a peer through the tailnet, on a new connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.proxy_port, timeout=timeout_s)
         try:
-            connection.request("GET", f"/{peer}{path}")
-            response = connection.getresponse()
-            return Reply(response.status, response.read().decode("utf-8", "replace"))
-        except (OSError, http.client.HTTPException) as error:
+            answer = _NEW_CONNECTIONS.get(
+                f"http://127.0.0.1:{self.proxy_port}/{peer}{path}", timeout=timeout_s
+            )
+        except httpx.HTTPError as error:
             return Reply(0, type(error).__name__)
-        finally:
-            connection.close()
+        return Reply(answer.status_code, answer.text)
 
     def reaches(self, peer: str, *, timeout_s: float = 2) -> bool:
         """Say whether a new connection to the peer brings its page."""
         reply = self.fetch(peer, timeout_s=timeout_s)
         return reply.status == 200 and reply.body.startswith("hello from ")
+
+    def cut_off(self, peer: str, *, timeout_s: float = 0.7) -> bool:
+        """Say whether two new connections to the peer in a row bring nothing."""
+        return not any(self.reaches(peer, timeout_s=timeout_s) for _ in range(2))
+
+    def said(self, what: str) -> bool:
+        """Say whether this is in what the client has logged since it was started last."""
+        return what in self.logged()
+
+    def logged(self) -> str:
+        """Return what the client has logged since it was started last."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode("utf-8", "replace")
+
+    @property
+    def state(self) -> str:
+        """The state the client is in by its own log, such as ``Running`` or ``NeedsLogin``."""
+        states: list[str] = _SWITCHES.findall(self.logged())
+        return states[-1] if states else "NoState"
+
+    @property
+    def ready(self) -> bool:
+        """Say whether the client is up and connected to its relay, by its own log."""
+        return self.state == "Running" and self.said("connected; connGen")
+
+    @property
+    def login_url(self) -> str | None:
+        """The newest AuthURL that the client showed its user, None before the first."""
+        urls: list[str] = _AUTH_URLS.findall(self.logged())
+        return urls[-1] if urls else None
 
     def _caddyfile(self) -> str:
         proxies = "\n".join(
@@ -149,6 +185,15 @@ class GoClient:
         )
 
 
+_SWITCHES = re.compile(r"Switching ipn state \w+ -> (\w+)")
+_AUTH_URLS = re.compile(r"AuthURL is (http://[^\s\"\\]+)")
+#: Keeps no connection, as an established one would outlive a rule that is taken away; speaks no
+#: TLS, so it need not read the system's certificates.
+_NEW_CONNECTIONS = httpx.Client(
+    limits=httpx.Limits(max_keepalive_connections=0),
+    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    trust_env=False,
+)
 _XDG = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
 
 

@@ -213,8 +213,9 @@ def milliseconds_since(start: float) -> int:
 @contextlib.contextmanager
 def serving(server: ServerProcess) -> Iterator[Api]:
     """Run the server for the block."""
-    server.start()
-    try:
-        yield server.api()
-    finally:
-        server.stop()
+    with contextlib.ExitStack() as resources:
+        resources.callback(server.stop)
+        server.start()
+        api = server.api()
+        resources.callback(api.http.close)
+        yield api

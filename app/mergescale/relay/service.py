@@ -39,9 +39,11 @@ class Doors:
         pending: connections that were not admitted yet.
         admitted: let in since the start.
         refused: turned away since the start: their key is unknown, or the admission failed.
+        fast: started without an HTTP answer since the start, as they know us by our certificate.
     """
 
     pending: int = 0
+    fast: int = 0
     admitted: int = 0
     refused: int = 0
 

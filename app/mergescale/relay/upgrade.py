@@ -46,6 +46,7 @@ class Derp:
         if self._service.doors.pending >= limits.pending:
             return Rejection(503, "too many handshakes at once, try again")
         fast = request.header(FAST_START) == b"1"
+        self._service.doors.fast += fast
         return Channel(
             self._service,
             registry.connections,
