@@ -79,6 +79,7 @@ class Server:
     Attributes:
         parts: each tailnet's, the default first.
         stun: None without a relay.
+        relay: everybody on the embedded relay, and what it forwarded; None without one.
         c2n: asks connected nodes.
     """
 
@@ -89,6 +90,7 @@ class Server:
     parts: tuple[Parts, ...]
     edge: Edge
     stun: StunServer | None
+    relay: DerpService | None
     c2n: C2n
 
 
@@ -153,7 +155,8 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     )
     edge = Edge(application(handlers), _listeners(settings, relay), _takeovers(door, relay))
     stun = _stun(settings) if relay is not None else None
-    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun, c2n)
+    service = relay.service if relay is not None else None
+    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun, service, c2n)
 
 
 async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
