@@ -250,9 +250,9 @@ class Decisions(RuleBasedStateMachine):
         decision: Decision[Any] = presence.disconnected(self.node(node), replica)
         self.apply(presence.connected(self.node(node), replica) if comes else decision)
 
-    @rule(alive=st.sets(replicas))
-    def sweeps_presence(self, alive: set[ReplicaId]) -> None:
-        self.apply(presence.sweep(frozenset(alive)))
+    @rule(gone=st.sets(replicas))
+    def sweeps_presence(self, gone: set[ReplicaId]) -> None:
+        self.apply(presence.sweep(frozenset(gone)))
 
     @rule(
         user=picks,

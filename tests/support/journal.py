@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from mergescale.domain.change import Change
 from mergescale.domain.record import Put, Record, RecordKey, Write, key_of
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Revision, TailnetName
-from mergescale.state.ports import Batch, RevisionMoved
+from mergescale.state.ports import Batch, Fence, JournalTrimmed, LeaseLost, RevisionMoved
 
 
 class MemoryJournal:
-    """Keeps every batch of every tailnet; `fail_next` makes the next commit raise."""
+    """Keeps every batch of every tailnet.
+
+    Attributes:
+        fail_next: makes the next commit raise.
+        trimmed: nobody catches up from before this revision.
+        leases: the number under which each lease is held.
+    """
 
     def __init__(self) -> None:
+        self.trimmed = Revision(0)
+        self.leases: dict[str, int] = {}
         self.batches: dict[TailnetName, list[tuple[Write, ...]]] = {}
         self.fail_next: Exception | None = None
 
@@ -32,7 +40,12 @@ class MemoryJournal:
         return Batch(Revision(len(batches)), [Put(record) for record in records.values()])
 
     async def commit(
-        self, tailnet: TailnetName, base: Revision, writes: Sequence[Write], now: datetime
+        self,
+        tailnet: TailnetName,
+        base: Revision,
+        writes: Sequence[Write],
+        now: datetime,
+        fences: Collection[Fence] = (),
     ) -> Revision:
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
@@ -40,13 +53,20 @@ class MemoryJournal:
         batches = self.batches.setdefault(tailnet, [])
         if base != len(batches):
             raise RevisionMoved("another replica was first")
+        if any(self.leases.get(fence.lease) != fence.number for fence in fences):
+            raise LeaseLost("the lease is lost")
         batches.append(tuple(writes))
         return Revision(len(batches))
 
     async def since(self, tailnet: TailnetName, revision: Revision) -> Batch:
         batches = self.batches.setdefault(tailnet, [])
+        if revision < self.trimmed:
+            raise JournalTrimmed("the journal begins later")
         writes = [write for batch in batches[revision:] for write in batch]
         return Batch(Revision(len(batches)), writes)
+
+    async def heads(self) -> Mapping[TailnetName, Revision]:
+        return {name: Revision(len(batches)) for name, batches in self.batches.items()}
 
 
 class MemoryFeed:

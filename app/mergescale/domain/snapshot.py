@@ -7,7 +7,7 @@ old snapshot is therefore cheap, and that is how the fan-out remembers what each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -89,6 +89,19 @@ class Snapshot:
                 case Drop(record):
                     draft.drop(record)
         return draft.finish()
+
+    def records(self) -> Iterator[Record]:
+        """Yield everything stored but the counters; presence without its times."""
+        yield from self.users.values()
+        yield from self.auth_keys.values()
+        yield from self.api_keys.values()
+        yield from self.logins.values()
+        for node in self.nodes.values():
+            yield node
+            for replica in self.presence.get(node.id, ()):
+                yield Presence(node.id, replica, node.created)
+        if self.deployment is not None:
+            yield self.deployment
 
     def node_of(self, machine: MachineKey, key: NodeKey) -> Node | None:
         """Return the node with this node key if it belongs to this machine, else None.

@@ -54,6 +54,11 @@ class Presence:
         """Make the node offline unless it comes back within the grace period."""
         self._leaving[node] = self._timers.call_later(self._grace_s, partial(self._leave, node))
 
+    def repeat(self) -> None:
+        """Submit again what is wanted for every node: what was told before was taken back."""
+        self._due.update(self._wishes)
+        self._wake.set()
+
     async def run(self) -> None:
         """Carry out what is wanted, until `stop`."""
         while not self._stopped:
@@ -65,8 +70,8 @@ class Presence:
     def stop(self) -> None:
         """Let `run` return; nothing more is submitted.
 
-        Who is connected stays as it was told: after a restart the nodes come back, and the
-        server's start clears those that do not.
+        Who is connected stays as it was told: after a restart the nodes come back, and those
+        that do not are cleared when this replica's lease lapses.
         """
         self._stopped = True
         for handle in self._leaving.values():

@@ -9,6 +9,7 @@ was judged is not tried again before the branch moves or an operator asks.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -25,7 +26,7 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
 from mergescale.state import policies
 from mergescale.state.engine import Engine, EngineStopped
-from mergescale.state.ports import StoreUnavailable
+from mergescale.state.ports import Fence, LeaseLost, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +56,10 @@ class Fetches(Protocol):
         ...
 
 
+#: Returns the lease on following repositories, None while another replica holds it.
+Duties = Callable[[], Fence | None]
+
+
 class Reconciler:
     """Brings the newest good commit of one tailnet's repository into force.
 
@@ -63,9 +68,19 @@ class Reconciler:
         source: what is followed.
         fetcher: asks git.
         clock: for the status.
+        duties: without it nobody else can follow the repository.
     """
 
-    def __init__(self, engine: Engine, source: Source, fetcher: Fetches, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: Source,
+        fetcher: Fetches,
+        clock: Clock,
+        duties: Duties | None = None,
+    ) -> None:
+        self._duties = duties
+        self._fence: Fence | None = None
         self._engine = engine
         self._fetcher = fetcher
         self._clock = clock
@@ -103,7 +118,21 @@ class Reconciler:
                 await self._attempt(retry=retry)
         return self.status
 
+    def stand_by(self) -> None:
+        """Say that another replica follows the repository."""
+        self.trouble = None
+        self._status = replace(self._status, target=None, problems=(), attempts=0)
+        states = dict.fromkeys(("fetched", "valid", "tested", "applied", "stalled"))
+        message = "the repository is followed by another replica of this server"
+        self._tell(reason="FollowedElsewhere", message=message, **states)
+
     async def _attempt(self, *, retry: bool) -> None:
+        if self._duties is not None:
+            # Taken before anything is looked at: what follows from it is refused once it is lost.
+            self._fence = self._duties()
+            if self._fence is None:
+                self.stand_by()
+                return
         before, self.trouble = self.trouble, None
         try:
             await self._look(retry=retry)
@@ -177,7 +206,10 @@ class Reconciler:
         )
         decision = policies.replace(deployment, attempt.compiled, attempt.against)
         try:
-            await self._engine.apply(decision)
+            await self._engine.apply(decision, self._fence)
+        except LeaseLost as error:
+            message = "another replica follows the repository by now"
+            raise Transient("LeaseLost", message, help=error.help) from error
         except (StoreUnavailable, EngineStopped) as error:
             message = "the database did not take the commit"
             raise Transient("StoreUnavailable", message, help="it is tried again") from error

@@ -74,6 +74,10 @@ class Watcher:
         """Look now; see `Reconciler.sync`."""
         return await self._reconciler.sync(retry=retry)
 
+    def stand_by(self) -> None:
+        """Say that another replica follows the repository; `run` is not running then."""
+        self._reconciler.stand_by()
+
     def hint(self) -> None:
         """Say that something may have moved; the loop looks soon. Cheap, and never blocks."""
         self._hinted.set()

@@ -21,7 +21,7 @@ from mergescale.server.first_start import ensure_administrator, greeting
 from mergescale.server.settings import Settings
 from mergescale.server.tailnet import Parts
 from mergescale.server.wiring import Server, wire
-from mergescale.state import presence
+from mergescale.state.ports import StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -86,15 +86,16 @@ async def _start(
     server: Server, group: asyncio.TaskGroup, others: list[asyncio.Task[None]]
 ) -> bool:
     """Open for business; return whether this was the first start ever."""
-    for engine in server.tailnets:
-        await engine.apply(presence.sweep(frozenset()))
+    await server.replica.bury(server.tailnets)
+    others.append(group.create_task(server.replica.run(server.tailnets)))
+    others.extend(group.create_task(follow()) for follow in server.following)
     first = await ensure_administrator(server.tailnets.default, server.settings, server.entropy)
     for part in server.parts:
         others.append(group.create_task(part.presence.run()))
         others.append(group.create_task(part.maintain()))
         if part.watcher is not None:
             await _first_look(part)
-            others.append(group.create_task(part.watcher.run()))
+            others.append(group.create_task(part.watch()))
     try:
         if server.stun is not None:
             await server.stun.start()
@@ -128,6 +129,8 @@ async def _stop(server: Server, others: list[asyncio.Task[None]]) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    with contextlib.suppress(StoreUnavailable):
+        await server.replica.resign()
     for engine in server.tailnets:
         engine.stop()
 

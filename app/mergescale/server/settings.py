@@ -83,6 +83,7 @@ class Settings(BaseSettings):
         listen: the one HTTP port: control, API, pages.
         state_dir: everything the server keeps lives here.
         database_url: SQLAlchemy URL; empty: SQLite in `state_dir`.
+        lease_s: seconds after which a replica that does not answer is taken for dead.
         repository: shorthand for the default tailnet's repository URL.
         branch, path: the same for its branch and folder.
         tailnets: tailnet -> repository, for more than one.
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     listen: ListenText = "127.0.0.1:8080"
     state_dir: Path = Path("var")
     database_url: str = ""
+    lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     repository: str = ""
     branch: str = "main"
     path: str = ""

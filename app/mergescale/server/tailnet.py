@@ -17,11 +17,12 @@ from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
-from mergescale.kernel.ids import NodeId, ReplicaId
+from mergescale.kernel.ids import NodeId
 from mergescale.server.settings import Repository, Settings
 from mergescale.state import presence, upkeep
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import Feed, StoreUnavailable
+from mergescale.state.replica import Replica
 
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ class Parts:
     """One tailnet at work.
 
     Attributes:
+        replica: says whether the work that is done once falls to this process.
         watcher: None when the tailnet follows no repository.
     """
 
@@ -85,35 +87,59 @@ class Parts:
     presence: Presence
     watcher: Watcher | None
     clock: Clock
+    replica: Replica
+
+    async def watch(self) -> None:
+        """Follow the repository, while this replica has the duties."""
+        if self.watcher is None:
+            return
+        if self.replica.duties is None:
+            self.watcher.stand_by()
+        await self.replica.on_duty(self._watch)
+
+    async def _watch(self) -> None:
+        if self.watcher is not None:
+            try:
+                await self.watcher.run()
+            finally:
+                self.watcher.stand_by()
 
     async def maintain(self) -> None:
-        """Do time's work, for ever."""
+        """Do time's work, for ever, while this replica has the duties."""
         while True:
             await asyncio.sleep(UPKEEP_S)
-            if not upkeep.due(self.engine.snapshot, self.clock.now()):
+            fence = self.replica.duties
+            if fence is None or not upkeep.due(self.engine.snapshot, self.clock.now()):
                 continue
             try:
-                await self.engine.apply(upkeep.sweep())
+                await self.engine.apply(upkeep.sweep(), fence)
             except (StoreUnavailable, EngineStopped) as error:
                 log.warning(
                     "upkeep.failed", tailnet=self.engine.snapshot.tailnet, why=error.message
                 )
 
 
-def presence_of(engine: Engine, replica: ReplicaId) -> Presence:
+def presence_of(engine: Engine, replica: Replica) -> Presence:
     """Return what turns streams of this replica into presence decisions."""
 
     async def submit(node: NodeId, connected: bool) -> None:  # noqa: FBT001 - fanout's port
+        seat = replica.seat
         if connected:
-            await engine.apply(presence.connected(node, replica))
+            await engine.apply(presence.connected(node, seat.id), seat.fence)
         else:
-            await engine.apply(presence.disconnected(node, replica))
+            await engine.apply(presence.disconnected(node, seat.id), seat.fence)
 
-    return Presence(submit, asyncio.get_running_loop())
+    attendance = Presence(submit, asyncio.get_running_loop())
+    replica.on_new_seat.append(attendance.repeat)
+    return attendance
 
 
 def watcher_of(
-    engine: Engine, repository: Repository | None, settings: Settings, clock: Clock
+    engine: Engine,
+    repository: Repository | None,
+    settings: Settings,
+    clock: Clock,
+    replica: Replica,
 ) -> Watcher | None:
     """Return what follows the tailnet's repository, None if there is none.
 
@@ -127,4 +153,5 @@ def watcher_of(
     )
     store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
     fetcher = Fetcher(source, store)
-    return Watcher(Reconciler(engine, source, fetcher, clock), fetcher, source, clock)
+    reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
+    return Watcher(reconciler, fetcher, source, clock)

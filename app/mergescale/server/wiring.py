@@ -6,7 +6,7 @@ Nothing starts here; ``lifecycle`` starts and stops what `wire` returns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ from mergescale.domain.tailnet import RelayNode, RelayRegion
 from mergescale.fanout.bell import LoginBell
 from mergescale.fanout.hub import Hub
 from mergescale.kernel.errors import Invalid
-from mergescale.kernel.ids import ReplicaId, TailnetName
+from mergescale.kernel.ids import TailnetName
 from mergescale.kernel.keys import PrivateKey
 from mergescale.netmap.encoder import Encoder
 from mergescale.policy.diagnostics import Severity
@@ -59,17 +59,24 @@ from mergescale.server.tailnet import (
 from mergescale.server.takeover import Claim, Takeover
 from mergescale.server.tls import server_context
 from mergescale.state.engine import Engine
+from mergescale.state.follower import Follower
+from mergescale.state.replica import Replica, Terms
 from mergescale.state.tailnets import Tailnets
 from mergescale.store.database import Database
 from mergescale.store.journal import SqlJournal
+from mergescale.store.leases import SqlLeases
 from mergescale.store.schema import migrate
 from mergescale.store.server_secrets import get_or_create_secret
+from mergescale.store.wakeups import Wakeups
 from mergescale.web.handlers import web_handlers
 from mergescale.wire.noise import public_key
 
 log = structlog.get_logger()
 
 _KEY_BYTES = 32
+
+#: Work that goes on until it is cancelled.
+Endless = Callable[[], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,8 @@ class Server:
         stun: None without a relay.
         relay: everybody on the embedded relay, and what it forwarded; None without one.
         c2n: asks connected nodes.
+        replica: this process beside others on the same database.
+        following: keeps up with what those commit; runs for ever. Empty for SQLite.
     """
 
     settings: Settings
@@ -92,6 +101,8 @@ class Server:
     stun: StunServer | None
     relay: DerpService | None
     c2n: C2n
+    replica: Replica
+    following: tuple[Endless, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +137,10 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     tailnets = Tailnets(engines)
     relay = _relay(settings, tailnets, await secret("derp"), clock, entropy)
     bell = LoginBell()
-    parts = [
-        _tailnet(engine, feeds[name], settings, relay, bell) for name, engine in engines.items()
-    ]
+    terms = Terms(settings.lease_s, alone=not database.shared)
+    replica = await Replica.join(SqlLeases(database, clock), clock, entropy, terms)
+    around = _Around(settings, relay, bell, replica)
+    parts = [_tailnet(engine, feeds[name], around) for name, engine in engines.items()]
     hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
     c2n = C2n(entropy)
     machines = machine_app(
@@ -156,7 +168,20 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     edge = Edge(application(handlers), _listeners(settings, relay), _takeovers(door, relay))
     stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None
-    return Server(settings, clock, entropy, tailnets, tuple(parts), edge, stun, service, c2n)
+    following = _following(database, journal, tailnets)
+    return Server(
+        settings,
+        clock,
+        entropy,
+        tailnets,
+        tuple(parts),
+        edge,
+        stun,
+        service,
+        c2n,
+        replica,
+        following,
+    )
 
 
 async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
@@ -166,20 +191,40 @@ async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
     return database
 
 
-def _tailnet(
-    engine: Engine, feed: Feeds, settings: Settings, relay: _Relay | None, bell: LoginBell
-) -> Parts:
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What the parts of every tailnet share."""
+
+    settings: Settings
+    relay: _Relay | None
+    bell: LoginBell
+    replica: Replica
+
+
+def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
     clock, entropy = SystemClock(), SystemEntropy()
-    attendance = presence_of(engine, ReplicaId("1"))
+    settings, relay, replica = around.settings, around.relay, around.replica
+    attendance = presence_of(engine, replica)
     encoder = Encoder(relay.region if relay is not None else None)
     hub = Hub(engine.snapshot, encoder, attendance, asyncio.get_running_loop(), entropy)
     feed.add(Announcer())
     feed.add(hub)
-    feed.add(bell)
+    feed.add(around.bell)
     if relay is not None:
         feed.add(Gatekeeper(relay.service.recheck))
     repository = settings.repositories[engine.snapshot.tailnet]
-    return Parts(engine, hub, attendance, watcher_of(engine, repository, settings, clock), clock)
+    watcher = watcher_of(engine, repository, settings, clock, replica)
+    return Parts(engine, hub, attendance, watcher, clock, replica)
+
+
+def _following(
+    database: Database, journal: SqlJournal, tailnets: Tailnets
+) -> tuple[Endless, ...]:
+    """Return what keeps up with other replicas; SQLite has none."""
+    if not database.shared:
+        return ()
+    follower = Follower(tailnets, journal)
+    return follower.run, Wakeups(database, follower.heard, follower.wake).run
 
 
 def _relay(

@@ -10,21 +10,25 @@ in the next one, so a thousand registrations are a few dozen transactions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mergescale.domain.change import NOTHING, Change
-from mergescale.domain.record import Write
+from mergescale.domain.record import Drop, Write, key_of
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
-from mergescale.kernel.ids import TailnetName
+from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.derive import derive
 from mergescale.state.outcome import Decision
 from mergescale.state.ports import (
     Batch,
     Feed,
+    Fence,
     Journal,
+    JournalTrimmed,
+    LeaseLost,
     RevisionMoved,
     StoreConflict,
     StoreUnavailable,
@@ -48,6 +52,7 @@ class EngineStopped(MergescaleError):
 class _Request:
     decide: Decision[Any]
     done: asyncio.Future[Any]
+    fence: Fence | None
 
 
 @dataclass(slots=True)
@@ -61,6 +66,7 @@ class _Turn:
     snapshot: Snapshot
     change: Change
     writes: list[Write]
+    fences: set[Fence]
     answers: list[tuple[_Request, Any]]
     refusals: list[tuple[_Request, Exception]]
 
@@ -77,6 +83,7 @@ class Engine:
         self._feed = feed
         self._clock = clock
         self._pending: list[_Request] = []
+        self._seen: Revision | None = None
         self._wake = asyncio.Event()
         self._stopped = False
 
@@ -91,21 +98,31 @@ class Engine:
         snapshot, _ = advance(empty, await journal.load(tailnet))
         return cls(snapshot, journal, feed, clock)
 
-    async def apply(self, decide: Decision[T]) -> T:
+    async def apply(self, decide: Decision[T], fence: Fence | None = None) -> T:
         """Carry a decision out; return its answer once it is durable and visible.
+
+        Args:
+            decide: what is decided.
+            fence: the lease that it rests on; what it writes is refused once that is lost.
 
         Raises:
             Refusal: the decision said no; nothing changed.
+            LeaseLost: the lease is somebody else's; nothing changed.
             StoreUnavailable: the database did not take it; nothing changed.
             EngineStopped: too late.
         """
         if self._stopped:
             raise EngineStopped("the server is stopping")
-        request = _Request(decide, asyncio.get_running_loop().create_future())
+        request = _Request(decide, asyncio.get_running_loop().create_future(), fence)
         self._pending.append(request)
         self._wake.set()
         answer: T = await request.done
         return answer
+
+    def saw(self, head: Revision) -> None:
+        """Say that the journal was seen at this revision: take in soon what others wrote."""
+        self._seen = head
+        self._wake.set()
 
     async def run(self) -> None:
         """Carry out what is pending, for ever; returns after `stop` once nothing is left."""
@@ -114,9 +131,11 @@ class Engine:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                await self._follow()
                 while self._pending:
                     batch, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
                     await self._carry_out(batch)
+                    await self._follow()
                 if self._stopped:
                     return
         finally:
@@ -143,8 +162,8 @@ class Engine:
 
     async def _not_carried_out(self, batch: list[_Request], error: Exception) -> None:
         """Tell the callers of a batch that was not committed; nothing of it happened."""
-        if isinstance(error, StoreConflict) and len(batch) > 1:
-            # One of them asks for what cannot be; the others did nothing wrong.
+        if isinstance(error, StoreConflict | LeaseLost) and len(batch) > 1:
+            # One of them asks for what cannot be or may not; the others did nothing wrong.
             for request in batch:
                 await self._carry_out([request])
             return
@@ -160,7 +179,7 @@ class Engine:
                 return turn
             try:
                 revision = await self._journal.commit(
-                    before.tailnet, before.revision, turn.writes, self._clock.now()
+                    before.tailnet, before.revision, turn.writes, self._clock.now(), turn.fences
                 )
             except RevisionMoved:
                 await self._catch_up()
@@ -171,17 +190,29 @@ class Engine:
             return turn
         raise StoreUnavailable("other replicas were first too many times in a row")
 
+    async def _follow(self) -> None:
+        """Catch up if the journal was seen elsewhere than the snapshot is."""
+        seen, self._seen = self._seen, None
+        if seen is None or seen == self.snapshot.revision:
+            return
+        # Whoever looks at the journal looks again.
+        with contextlib.suppress(StoreUnavailable):
+            await self._catch_up()
+
     async def _catch_up(self) -> None:
         """Take in what other replicas committed, and tell: it stands whatever comes of our own."""
         before = self.snapshot
-        batch = await self._journal.since(before.tailnet, before.revision)
+        try:
+            batch = await self._journal.since(before.tailnet, before.revision)
+        except JournalTrimmed:
+            batch = anew(before, await self._journal.load(before.tailnet))
         self.snapshot, change = advance(before, batch)
         if change:
             self._feed.publish(before, self.snapshot, change)
 
     def _decide(self, batch: list[_Request]) -> _Turn:
         """Run the decisions one after another; a refused one fails alone."""
-        turn = _Turn(self.snapshot, NOTHING, [], [], [])
+        turn = _Turn(self.snapshot, NOTHING, [], set(), [], [])
         now = self._clock.now()
         for request in batch:
             if request.done.done():
@@ -194,6 +225,8 @@ class Engine:
             turn.snapshot = outcome.snapshot
             turn.change |= outcome.change
             turn.writes.extend(outcome.writes)
+            if outcome.writes and request.fence is not None:
+                turn.fences.add(request.fence)
             turn.answers.append((request, outcome.answer))
         turn.snapshot, turn.change = derive(self.snapshot, turn.snapshot, turn.change)
         return turn
@@ -204,6 +237,17 @@ def advance(snapshot: Snapshot, batch: Batch) -> tuple[Snapshot, Change]:
     after, change = snapshot.apply(batch.writes)
     after, change = derive(snapshot, after, change)
     return replace(after, revision=batch.revision), change
+
+
+def anew(snapshot: Snapshot, everything: Batch) -> Batch:
+    """Return what takes any snapshot of a tailnet to what is stored: all of it, and what is gone.
+
+    The snapshot is not begun afresh: nodes keep their slots, and every record is named in the
+    change, so that the difference reaches whoever holds the old one.
+    """
+    stored = {(type(w.record), key_of(w.record)) for w in everything.writes}
+    gone = [Drop(one) for one in snapshot.records() if (type(one), key_of(one)) not in stored]
+    return Batch(everything.revision, [*gone, *everything.writes])
 
 
 def _settle(request: _Request, *, answer: object = None, error: Exception | None = None) -> None:

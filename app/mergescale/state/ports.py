@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -11,7 +11,7 @@ from mergescale.domain.change import Change
 from mergescale.domain.record import Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import MergescaleError
-from mergescale.kernel.ids import Revision, TailnetName
+from mergescale.kernel.ids import ReplicaId, Revision, TailnetName
 
 
 class RevisionMoved(MergescaleError):
@@ -36,6 +36,35 @@ class StoreConflict(StoreUnavailable):
     code = "store.conflict"
 
 
+class LeaseLost(StoreUnavailable):
+    """Raised when a write rests on a lease that somebody else holds by now; nothing was changed."""
+
+    code = "lease.lost"
+
+
+class JournalTrimmed(StoreUnavailable):
+    """Raised when a replica is too far behind, or ahead, to catch up; it must load anew."""
+
+    code = "journal.trimmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Proof of having held a lease.
+
+    INVARIANT(fenced): whoever takes the lease next gets a higher number, and a write that carries
+    an older one is refused inside its transaction. However long a holder slept, it cannot write
+    as one afterwards.
+
+    Attributes:
+        lease: its name.
+        number: how often it has changed hands.
+    """
+
+    lease: str
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Writes that take a snapshot from one revision to another."""
@@ -58,12 +87,18 @@ class Journal(Protocol):
         ...
 
     async def commit(
-        self, tailnet: TailnetName, base: Revision, writes: Sequence[Write], now: datetime
+        self,
+        tailnet: TailnetName,
+        base: Revision,
+        writes: Sequence[Write],
+        now: datetime,
+        fences: Collection[Fence] = (),
     ) -> Revision:
         """Write all of it and one journal row in one transaction; return the new revision.
 
         Raises:
             RevisionMoved: the tailnet is no longer at `base`; nothing was written.
+            LeaseLost: one of `fences` is not the newest of its lease; nothing was written.
             StoreConflict: some write of the batch cannot be; nothing was written.
             StoreUnavailable: nothing was written.
         """
@@ -73,9 +108,78 @@ class Journal(Protocol):
         """Return what takes a snapshot at `revision` to the newest one.
 
         Raises:
+            JournalTrimmed: the journal does not lead from there to the newest revision.
             StoreUnavailable: the database could not be read.
         """
         ...
+
+    async def heads(self) -> Mapping[TailnetName, Revision]:
+        """Return the newest revision of every tailnet.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Who may do what only one may do, and which replicas are alive: one mechanism for both.
+
+    A lease has a name and lasts for some seconds of the database's clock unless it is renewed.
+    """
+
+    async def acquire(self, lease: str, holder: ReplicaId, lasts_s: float) -> Fence | None:
+        """Take a lease that is free, lapsed or `holder`'s own; None when somebody else's stands.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    async def renew(self, fence: Fence, lasts_s: float) -> bool:
+        """Let it last that long from now; False when it is lost.
+
+        A lapsed lease that nobody took is renewed as well.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    async def release(self, fence: Fence) -> None:
+        """Let the next one have it at once; nothing happens when it is lost already.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    async def living(self) -> frozenset[ReplicaId]:
+        """Return the replicas whose presence lease stands; end those that lapsed, for good.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    async def end_all(self) -> None:
+        """End every lease: whoever held one is known to be gone.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+
+def presence_lease(replica: ReplicaId) -> str:
+    """Return the name of the lease under which a replica says who is connected to it."""
+    return f"replica/{replica}"
+
+
+def replica_of(lease: str) -> ReplicaId | None:
+    """Return whose presence lease it is, None for another lease."""
+    kind, separator, replica = lease.partition("/")
+    return ReplicaId(replica) if separator and kind == "replica" else None
 
 
 class Feed(Protocol):

@@ -42,23 +42,27 @@ def disconnected(node_id: NodeId, replica: ReplicaId) -> Decision[None]:
     return decide
 
 
-def sweep(alive: frozenset[ReplicaId]) -> Decision[int]:
-    """Take out what replicas left behind that are no longer alive; return how many nodes' it was.
+def sweep(gone: frozenset[ReplicaId]) -> Decision[int]:
+    """Take out what these replicas left behind; return how many nodes' it was.
 
-    An only server runs it at its start with the empty set: its predecessor may have been killed,
-    and nobody is connected yet.
+    It names the dead and not the living, because a replica may have come meanwhile.
     """
 
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[int]:
         writes: list[Write] = []
         nodes = 0
         for node_id, replicas in snapshot.presence.items():
-            left = _left(snapshot, node_id, replicas - alive, now)
+            left = _left(snapshot, node_id, replicas & gone, now)
             nodes += bool(left)
             writes += left
         return outcome(snapshot, writes, nodes)
 
     return decide
+
+
+def replicas(snapshot: Snapshot) -> frozenset[ReplicaId]:
+    """Return every replica at which some node is connected."""
+    return frozenset().union(*snapshot.presence.values())
 
 
 def _left(

@@ -5,6 +5,7 @@
 * ``tables.py`` are the tables, ``mapping.py`` turns records into rows and back.
 * ``journal.py`` is `state.ports.Journal`: ``batch.py`` folds what it writes, ``reading.py`` has
   what it reads.
+* ``leases.py`` is `state.ports.Leases`; ``wakeups.py`` hears what other replicas commit.
 * ``server_secrets.py`` keeps the server's own keys.
 
 What must hold:
@@ -13,7 +14,8 @@ What must hold:
   whoever was second writes nothing.
 * What was acknowledged survives kill -9 and loss of power.
 * The tailnet is part of every primary key, so no statement can touch two of them.
-* Nothing depends on one database: no upsert, no RETURNING, no dialect's own types.
+* Nothing depends on one database: no upsert, no RETURNING, no dialect's own types. PostgreSQL's
+  clock and NOTIFY are used where several processes share it; SQLite has one and needs neither.
 * No error that leaves this package holds SQL, a parameter or a value of a row.
 
 It does not decide anything: records come in as decided, rows go out as stored. No reader of a

@@ -33,6 +33,9 @@ _BUSY_MS = 10_000
 #: after this. It is the deadline of every wait on that database.
 _STATEMENT_MS = 30_000
 _CONNECT_S = 10
+#: LIMIT: how long PostgreSQL lets a transaction of ours do nothing. A replica that was stopped in
+#: the middle of one holds locks that all others wait for.
+_IDLE_MS = 10_000
 #: LIMIT: reads are the start, catching up and history: a handful at once.
 _READERS = 4
 
@@ -96,6 +99,11 @@ class Database:
                 yield connection
         except DRIVER_ERRORS as error:
             raise unavailable(error, "could not be read") from None
+
+    @property
+    def shared(self) -> bool:
+        """Say whether several processes may use it: PostgreSQL, not SQLite."""
+        return self.writer.dialect.name == "postgresql"
 
     async def ping(self) -> None:
         """Check that the database answers.
@@ -219,6 +227,7 @@ def _postgresql(target: URL, *, writes: bool) -> AsyncEngine:
         isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
         connect_args={
             "connect_timeout": _CONNECT_S,
-            "options": f"-c statement_timeout={_STATEMENT_MS}",
+            "options": f"-c statement_timeout={_STATEMENT_MS}"
+            f" -c idle_in_transaction_session_timeout={_IDLE_MS}",
         },
     )

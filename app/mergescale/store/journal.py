@@ -9,7 +9,7 @@ however many lie between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
@@ -24,9 +24,18 @@ from mergescale.domain.user import User
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import Revision, TailnetName
-from mergescale.state.ports import Batch, RevisionMoved, StoreConflict, StoreUnavailable
+from mergescale.state.ports import (
+    Batch,
+    Fence,
+    JournalTrimmed,
+    LeaseLost,
+    RevisionMoved,
+    StoreConflict,
+    StoreUnavailable,
+)
 from mergescale.store.batch import Folded
 from mergescale.store.database import Database
+from mergescale.store.leases import check_fences
 from mergescale.store.mapping import (
     Declare,
     Kind,
@@ -48,6 +57,7 @@ from mergescale.store.reading import (
 from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
 from mergescale.store.tombstones import tombstone
 from mergescale.store.uninterrupted import to_the_end
+from mergescale.store.wakeups import notify
 
 #: LIMIT: batches a replica may fall behind before it must load everything again. At the busiest
 #: (some dozens of batches a second) that is minutes; in an ordinary tailnet it is weeks.
@@ -64,12 +74,6 @@ _MINE = select(JOURNAL.c.revision).where(
 _TRIM_JOURNAL = delete(JOURNAL).where(
     JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision <= bindparam("last")
 )
-
-
-class JournalTrimmed(StoreUnavailable):
-    """Raised when a replica is too far behind, or ahead, to catch up; it must load anew."""
-
-    code = "journal.trimmed"
 
 
 #: Told of each stored thing that could not be read: the tailnet and why.
@@ -92,6 +96,17 @@ class Applied:
     committed: datetime
     applied: datetime
     in_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one call of `SqlJournal.commit` asks for."""
+
+    tailnet: TailnetName
+    base: Revision
+    folded: Folded
+    now: datetime
+    fences: Collection[Fence]
 
 
 class SqlJournal:
@@ -138,7 +153,12 @@ class SqlJournal:
         return Batch(revision_of(head), writes)
 
     async def commit(
-        self, tailnet: TailnetName, base: Revision, writes: Sequence[Write], now: datetime
+        self,
+        tailnet: TailnetName,
+        base: Revision,
+        writes: Sequence[Write],
+        now: datetime,
+        fences: Collection[Fence] = (),
     ) -> Revision:
         """Write all of it and one journal row in one transaction; return the new revision.
 
@@ -148,10 +168,12 @@ class SqlJournal:
 
         Raises:
             RevisionMoved: the tailnet is no longer at `base`; nothing was written.
+            LeaseLost: one of `fences` is not the newest of its lease; nothing was written.
             StoreUnavailable: nothing was written, as far as can be known: when the database went
                 away during COMMIT and stays away, the next `commit` is `RevisionMoved` if it was.
         """
-        return await to_the_end(self._commit_once(tailnet, base, Folded.of(writes), now))
+        batch = _Batch(tailnet, base, Folded.of(writes), now, fences)
+        return await to_the_end(self._commit_once(batch))
 
     async def since(self, tailnet: TailnetName, revision: Revision) -> Batch:
         """Return what takes a snapshot at `revision` to the newest one.
@@ -169,8 +191,7 @@ class SqlJournal:
             batches, touched = await touched_after(connection, tailnet, revision)
             if batches != newest - revision:
                 raise JournalTrimmed(
-                    f"the journal does not lead from revision {revision} to {newest}",
-                    help="restart this server process; it then loads the tailnet anew",
+                    f"the journal does not lead from revision {revision} to {newest}"
                 )
             rows = await rows_of(connection, tailnet, touched)
             deployment = await in_force(connection, head)
@@ -198,6 +219,16 @@ class SqlJournal:
             names = await connection.scalars(select(TAILNETS.c.name).order_by(TAILNETS.c.name))
             return tuple(TailnetName(name) for name in names)
 
+    async def heads(self) -> Mapping[TailnetName, Revision]:
+        """Return the newest revision of every tailnet.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(TAILNETS))).all()
+            return {TailnetName(row.name): revision_of(row) for row in rows}
+
     async def history(self, tailnet: TailnetName, limit: int = 50) -> tuple[Applied, ...]:
         """Return the newest deployments, newest first; `HISTORY_LIMIT` are kept.
 
@@ -217,47 +248,45 @@ class SqlJournal:
         current = None if head is None else head.in_force
         return tuple(_applied(row, current) for row in rows)
 
-    async def _commit_once(
-        self, tailnet: TailnetName, base: Revision, folded: Folded, now: datetime
-    ) -> Revision:
+    async def _commit_once(self, batch: _Batch) -> Revision:
         """Commit; when that fails, find out whether only the answer to COMMIT was lost."""
-        batch = token_hex(16)
+        mark = token_hex(16)
         try:
-            return await self._commit(tailnet, base, folded, {"at": now, "batch": batch})
-        except StoreConflict:
+            return await self._commit(batch, mark)
+        except (StoreConflict, LeaseLost):
             raise
         except StoreUnavailable:
-            if await self._arrived(tailnet, base, batch):
-                return Revision(base + 1)
+            if await self._arrived(batch, mark):
+                return Revision(batch.base + 1)
             raise
 
-    async def _arrived(self, tailnet: TailnetName, base: Revision, batch: str) -> bool:
+    async def _arrived(self, batch: _Batch, mark: str) -> bool:
         """Say whether the batch is in the journal; no, if the database does not answer."""
-        parameters = {"tailnet": tailnet, "revision": base + 1, "batch": batch}
+        parameters = {"tailnet": batch.tailnet, "revision": batch.base + 1, "batch": mark}
         try:
             async with self._database.reading() as connection:
                 return (await connection.execute(_MINE, parameters)).one_or_none() is not None
         except StoreUnavailable:
             return False
 
-    async def _commit(
-        self, tailnet: TailnetName, base: Revision, folded: Folded, entry: Values
-    ) -> Revision:
-        revision = Revision(base + 1)
+    async def _commit(self, batch: _Batch, mark: str) -> Revision:
+        tailnet, folded, revision = batch.tailnet, batch.folded, Revision(batch.base + 1)
         async with self._database.writing() as connection:
-            await _compare_and_set(connection, tailnet, base, folded)
+            await _compare_and_set(connection, tailnet, batch.base, folded)
+            await check_fences(connection, batch.fences)
             for statement, rows in folded.statements(tailnet):
                 await connection.execute(statement, rows)
             if folded.deployment is not None:
                 row = {**to_row(tailnet, folded.deployment), "revision": revision}
                 await connection.execute(insert(DEPLOYMENTS), row)
                 await _trim_history(connection, tailnet)
-            where = {"tailnet": tailnet, "revision": revision}
+            entry = {"tailnet": tailnet, "revision": revision, "at": batch.now, "batch": mark}
             what = {"kind": folded.kind, "touched": folded.touched()}
-            await connection.execute(insert(JOURNAL), {**where, **what, **entry})
+            await connection.execute(insert(JOURNAL), {**entry, **what})
             if revision % _TRIM_EVERY == 0:
                 last = {"tailnet": tailnet, "last": revision - JOURNAL_LIMIT}
                 await connection.execute(_TRIM_JOURNAL, last)
+            await notify(connection, tailnet, revision)
         return revision
 
     async def _create(self, tailnet: TailnetName) -> None:

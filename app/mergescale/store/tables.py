@@ -301,6 +301,23 @@ class ServerSecretRow(_Row, table=True):
     created: datetime = _time()
 
 
+class LeaseRow(_Row, table=True):
+    """Something that one replica holds for a while; see ``leases.py``.
+
+    Attributes:
+        holder: id of the replica that took it last.
+        number: grows with every change of hands; `state.ports.Fence`.
+        expires: by the database's clock.
+    """
+
+    __tablename__ = "leases"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    number: int = _number()
+    expires: datetime = _time()
+
+
 METADATA = _Row.metadata
 TAILNETS = METADATA.tables["tailnets"]
 USERS = METADATA.tables["users"]
@@ -312,3 +329,4 @@ PRESENCE = METADATA.tables["presence"]
 DEPLOYMENTS = METADATA.tables["deployments"]
 JOURNAL = METADATA.tables["journal"]
 SERVER_SECRETS = METADATA.tables["server_secrets"]
+LEASES = METADATA.tables["leases"]

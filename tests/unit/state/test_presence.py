@@ -58,17 +58,20 @@ def test_disconnecting_twice_or_after_deletion_is_nothing() -> None:
 
 def test_sweep_takes_out_the_dead() -> None:
     """What dead replicas left goes; nodes that a living one holds stay online."""
-    outcome = presence.sweep(frozenset({OTHER}))(both(), LATER)
+    assert presence.replicas(both()) == {REPLICA, OTHER}
+    outcome = presence.sweep(frozenset({REPLICA}))(both(), LATER)
     assert outcome.answer == 2
     assert dict(outcome.snapshot.presence) == {A: {OTHER}}
     assert named(outcome.snapshot, "b").last_seen == LATER
     assert named(outcome.snapshot, "a").last_seen is None
 
 
-def test_sweep_at_start_takes_out_everybody() -> None:
-    """A server that starts alone finds nobody connected."""
-    outcome = presence.sweep(frozenset())(both(), LATER)
+def test_sweep_of_all_takes_out_everybody() -> None:
+    """When no replica is left, nobody is connected."""
+    gone = frozenset({REPLICA, OTHER})
+    outcome = presence.sweep(gone)(both(), LATER)
     assert outcome.answer == 2
     assert not outcome.snapshot.presence
     assert {node.last_seen for node in outcome.snapshot.nodes.values()} == {LATER}
-    assert presence.sweep(frozenset())(outcome.snapshot, LATER).writes == ()
+    assert presence.sweep(gone)(outcome.snapshot, LATER).writes == ()
+    assert presence.replicas(outcome.snapshot) == frozenset()
