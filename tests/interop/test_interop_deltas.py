@@ -56,11 +56,7 @@ def test_deltas_add_up_to_the_full_map(
 def _joined(server: InProcess, host: str) -> NodeId:
     """Return the node of the real client, once it has found its relay."""
 
-    def joined() -> bool:
-        node = server.node(host)
-        return node is not None and node.home_derp != 0 and server.caught_up(node.id)
-
-    eventually("the client has joined", joined, within_s=15)
+    eventually("the client has joined", lambda: server.joined(host), within_s=15)
     node = server.node(host)
     assert node is not None
     return node.id

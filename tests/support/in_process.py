@@ -160,6 +160,11 @@ class InProcess:
         known = self.snapshot.nodes.values()
         return next((node for node in known if hostname_of(node) == host), None)
 
+    def joined(self, *hosts: str) -> bool:
+        """Say whether these have found their relay, and everybody was told of everybody."""
+        nodes = [self.node(host) for host in hosts]
+        return all(n is not None and n.home_derp != 0 and self.caught_up(n.id) for n in nodes)
+
     def auth_key(self, user: str) -> str:
         """Make a one-shot pre-auth key; returns its text."""
         key = mint(Kind.AUTH, self.server.entropy.bytes(MINT_BYTES))
