@@ -58,6 +58,20 @@ def test_a_rule_lets_in_whom_it_names_and_nobody_else(site: Site) -> None:
     assert bob.state == "Running"
 
 
+def test_the_filter_drops_what_no_rule_allows(site: Site) -> None:
+    """A peer that is seen for one port drops packets to another one, until a commit opens it."""
+    site.apply("another port", policy=WEB.replace("tag:web:80", "tag:web:443"))
+    server = site.joined_tagged("strict", "tag:web")
+    alice = site.joined("knocker", peers=["strict"])
+
+    assert alice.cut_off("strict")
+    # It is the server's side that says no: the packets got there.
+    eventually("the drop is logged", lambda: server.said("no rules matched"), within_s=15)
+
+    site.apply("the web is open", policy=WEB)
+    eventually("alice is let in", lambda: alice.reaches("strict"), within_s=15)
+
+
 def test_a_bad_commit_changes_nothing(site: Site) -> None:
     """A commit with a mistake is reported with its place; what was reachable stays so, or not."""
     good = site.apply("the web is open", policy=WEB)

@@ -55,7 +55,6 @@ def test_deltas_add_up_to_the_full_map(
 
 def _joined(server: InProcess, host: str) -> NodeId:
     """Return the node of the real client, once it has found its relay."""
-
     eventually("the client has joined", lambda: server.joined(host), within_s=15)
     node = server.node(host)
     assert node is not None
