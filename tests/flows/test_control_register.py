@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from mergescale.control.limits import Limits
 from mergescale.domain.node import Node
+from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import NodeId
 from mergescale.state import logins, nodes
 from mergescale.state.ports import StoreConflict, StoreUnavailable
@@ -345,10 +346,12 @@ async def test_what_nobody_foresaw_is_in_the_log_only() -> None:
     """The client sees a status and two words, never an exception's."""
     async with controlled() as control, control.device("laptop") as laptop:
         key = await control.auth_key()
-        control.journal.fail_next = ZeroDivisionError("an inner secret")
-        with capture_logs() as said:
-            answer = await laptop.post("/machine/register", laptop.register_request(auth=key))
-        assert (answer.status, answer.body) == (500, b"internal error")
-        [entry] = [entry for entry in said if entry["log_level"] == "error"]
-        assert (entry["event"], entry["path"]) == ("machine.failed", "/machine/register")
+        request = laptop.register_request(auth=key)
+        for bug in (ZeroDivisionError("an inner secret"), LocalProtocolError("an inner secret")):
+            control.journal.fail_next = bug
+            with capture_logs() as said:
+                answer = await laptop.post("/machine/register", request)
+            assert (answer.status, answer.body) == (500, b"internal error")
+            [entry] = [entry for entry in said if entry["log_level"] == "error"]
+            assert (entry["event"], entry["path"]) == ("machine.failed", "/machine/register")
         await laptop.join(key)
