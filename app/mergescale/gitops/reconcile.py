@@ -119,8 +119,8 @@ class Reconciler:
         return self.status
 
     def stand_by(self) -> None:
-        """Say that another replica follows the repository."""
-        self.trouble = None
+        """Say that another replica follows the repository; its newest commit is judged anew later."""
+        self.trouble, self._judged, self._verdict = None, "", None
         self._status = replace(self._status, target=None, problems=(), attempts=0)
         states = dict.fromkeys(("fetched", "valid", "tested", "applied", "stalled"))
         message = "the repository is followed by another replica of this server"

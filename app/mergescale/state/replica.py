@@ -14,6 +14,7 @@ the dead offline can not hit anybody who came back meanwhile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from math import inf
@@ -108,16 +109,23 @@ class Replica:
     async def run(self, engines: Iterable[Engine]) -> None:
         """Beat for ever; cancel it to stop."""
         watched = tuple(engines)
-        while True:
-            await asyncio.sleep(self._terms.lease_s / _BEATS)
-            try:
-                await self.beat()
-                await self.bury(watched)
-            except StoreUnavailable:
-                self._steady_since_s = self._clock.monotonic()
-                self._tell_duties()
-            except EngineStopped:
-                return
+        with contextlib.suppress(EngineStopped):
+            while True:
+                await asyncio.sleep(self._terms.lease_s / _BEATS)
+                await self.turn(watched)
+
+    async def turn(self, engines: Iterable[Engine]) -> None:
+        """Beat and bury; a database that is away is waited for.
+
+        Raises:
+            EngineStopped: too late.
+        """
+        try:
+            await self.beat()
+            await self.bury(engines)
+        except StoreUnavailable:
+            self._steady_since_s = self._clock.monotonic()
+            self._tell_duties()
 
     async def beat(self) -> None:
         """Renew what is held, take what is free.

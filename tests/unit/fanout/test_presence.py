@@ -131,6 +131,23 @@ async def test_what_the_database_did_not_take_is_tried_again() -> None:
 
 
 @aio
+async def test_what_was_taken_back_is_said_again() -> None:
+    """Every node that is connected, or still within its grace period; nobody else."""
+    office, timers = Office(), FakeTimers()
+    async with working(office, timers) as presence:
+        for node in (NODE, OTHER, NodeId(3)):
+            presence.opened(node)
+        presence.closed(OTHER)
+        timers.advance(GRACE_S)
+        await timers.settle()
+        presence.closed(NODE)
+        office.taken.clear()
+        presence.repeat()
+        await timers.settle()
+        assert sorted(office.taken) == [(NODE, True), (NodeId(3), True)]
+
+
+@aio
 async def test_a_deleted_node_is_forgotten() -> None:
     """It is neither online nor offline, and nothing is tried again."""
     office, timers = Office(), FakeTimers()

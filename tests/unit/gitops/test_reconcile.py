@@ -18,7 +18,7 @@ from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import ConditionName, Status
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine
-from mergescale.state.ports import StoreUnavailable
+from mergescale.state.ports import Fence, StoreUnavailable
 from support.aio import aio, until
 from support.clock import START, FakeClock
 from support.journal import MemoryFeed, MemoryJournal
@@ -29,6 +29,7 @@ OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'
 BAD = '{"acls": [],\n "groops": {}}'
 FAILING = '{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:22"]}]}'
 SOURCE = Source.parse("/srv/policy.git")
+DUTIES = Fence("duties", 1)
 
 
 class World:
@@ -39,7 +40,8 @@ class World:
         self.journal = journal
         self.clock = clock
         self.branch = MemoryFetches()
-        self.reconciler = Reconciler(engine, SOURCE, self.branch, clock)
+        self.fence: Fence | None = DUTIES
+        self.reconciler = Reconciler(engine, SOURCE, self.branch, clock, lambda: self.fence)
 
     @property
     def applied(self) -> str | None:
@@ -50,6 +52,7 @@ class World:
 @contextlib.asynccontextmanager
 async def world() -> AsyncIterator[World]:
     journal, clock = MemoryJournal(), FakeClock()
+    journal.leases[DUTIES.lease] = DUTIES.number
     engine = await Engine.open(TailnetName("default"), journal, MemoryFeed(), clock)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(engine.run())
@@ -327,3 +330,39 @@ async def test_many_who_ask_at_once_share_two_looks() -> None:
         statuses: list[Any] = [await task for task in (first, *others)]
         assert len(here.branch.looks) == 2
         assert {status.target.commit for status in statuses[1:]} == {newer}
+
+
+@aio
+async def test_who_has_not_the_duties_looks_at_nothing() -> None:
+    """It says who follows the repository, and knows what is in force from the others."""
+    async with world() as one:
+        one.branch.commit(GOOD)
+        await one.reconciler.sync()
+        newer = one.branch.commit(BAD)
+        await one.reconciler.sync()
+        one.fence = None
+        status = await one.reconciler.sync(retry=True)
+        assert conditions(status) == dict.fromkeys(FOLLOWING, (None, "FollowedElsewhere"))
+        assert status.conditions[ConditionName.FETCHED].message == (
+            "the repository is followed by another replica of this server"
+        )
+        assert status.current is not None
+        assert (status.current.commit, status.target, status.problems) == (one.applied, None, ())
+        one.fence = DUTIES
+        status = await one.reconciler.sync()
+        assert status.target is not None
+        assert (status.target.commit, conditions(status)["Valid"][0]) == (newer, False)
+
+
+@aio
+async def test_who_loses_the_duties_on_the_way_applies_nothing() -> None:
+    """The number that the look began under is the one that the write carries."""
+    async with world() as one:
+        commit = one.branch.commit(GOOD)
+        one.journal.leases[DUTIES.lease] = 2
+        status = await one.reconciler.sync()
+        assert one.applied is None
+        assert conditions(status)["Applied"] == (False, "LeaseLost")
+        one.fence = Fence(DUTIES.lease, 2)
+        await one.reconciler.sync()
+        assert one.applied == commit

@@ -18,8 +18,9 @@ from mergescale.state import authkeys, nodes, presence, users
 from mergescale.state.authkeys import Wanted
 from mergescale.state.engine import BATCH_LIMIT, Engine, EngineStopped
 from mergescale.state.outcome import Decision, Outcome, outcome
-from mergescale.state.ports import StoreConflict, StoreUnavailable
+from mergescale.state.ports import Fence, LeaseLost, StoreConflict, StoreUnavailable
 from mergescale.state.registration import Answer, Refused, Registered, register
+from support.aio import until
 from support.clock import START, FakeClock
 from support.journal import MemoryFeed, MemoryJournal
 from support.machines import Machine, shown
@@ -196,6 +197,71 @@ def test_second_replica_decides_again() -> None:
                 assert after.revision == before.revision + 1
             await one.engine.apply(users.create("c@x"))
             assert one.engine.snapshot.users.keys() == {1, 2, 3}
+
+    asyncio.run(scenario())
+
+
+def test_a_write_without_its_lease_fails_alone() -> None:
+    """Whoever decides under a lease that is lost is refused; the rest of the batch stands."""
+
+    async def scenario() -> None:
+        journal = MemoryJournal()
+        journal.leases["duties"] = 2
+        async with running(journal) as run:
+            answers = await asyncio.gather(
+                run.engine.apply(users.create("late@x"), Fence("duties", 1)),
+                run.engine.apply(users.create("anybody@x")),
+                run.engine.apply(users.create("holder@x"), Fence("duties", 2)),
+                return_exceptions=True,
+            )
+            assert [type(answer) for answer in answers] == [LeaseLost, User, User]
+            assert set(run.engine.snapshot.by_login) == {"anybody@x", "holder@x"}
+
+    asyncio.run(scenario())
+
+
+def test_what_the_journal_was_seen_at_is_taken_in() -> None:
+    """Told of a newer revision, the engine publishes what it lacks; told of its own, nothing."""
+
+    async def scenario() -> None:
+        journal = MemoryJournal()
+        async with running(journal) as one, running(journal) as two:
+            await one.engine.apply(users.create("a@x"))
+            two.engine.saw(Revision(1))
+            await until(lambda: two.engine.snapshot.revision == 1)
+            two.engine.saw(Revision(1))
+            await two.engine.apply(users.create("b@x"))
+            assert [change.users for _, _, change in two.feed.published] == [{1}, {2}]
+
+    asyncio.run(scenario())
+
+
+def test_whoever_cannot_catch_up_loads_anew() -> None:
+    """What is stored is told as a whole, and what is gone with it; nodes keep their slots."""
+
+    async def scenario() -> None:
+        journal = MemoryJournal()
+        async with running(journal) as one, running(journal) as two:
+            await with_alice(one.engine, reusable=True)
+            for name in ("laptop", "phone"):
+                await one.engine.apply(register(Machine(name).asks(auth="k")))
+            two.engine.saw(Revision(4))
+            await until(lambda: two.engine.snapshot.revision == 4)
+            slot = two.engine.snapshot.slot(NodeId(2))
+            await one.engine.apply(presence.connected(NodeId(2), REPLICA))
+            await one.engine.apply(nodes.delete(NodeId(1)))
+            journal.trimmed = Revision(6)
+            two.engine.saw(Revision(6))
+            await until(lambda: two.engine.snapshot.revision == 6)
+            before, after, change = two.feed.published[-1]
+            assert before.revision == 4
+            assert change.nodes == {1, 2}
+            assert change.users == {1}
+            assert (after.nodes, after.presence) == (
+                one.engine.snapshot.nodes,
+                one.engine.snapshot.presence,
+            )
+            assert after.slot(NodeId(2)) == slot
 
     asyncio.run(scenario())
 
