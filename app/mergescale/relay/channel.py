@@ -133,8 +133,10 @@ class Channel(asyncio.Protocol):
         """
         self._end()
         if self._pipe is not None:
-            self._pipe.close()
+            # In this order: a TLS transport that has lost its socket, and is about to tell us so,
+            # cannot be asked anything once it was closed (asyncio's sslproto).
             self._watch_progress()
+            self._pipe.close()
 
     def abort(self) -> None:
         """End now."""

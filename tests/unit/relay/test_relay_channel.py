@@ -242,6 +242,27 @@ async def test_an_orderly_end_closes_and_cuts_who_does_not_read() -> None:
     assert bob.pipe.ended == [(0.0, "close"), (2.0, "abort")]
 
 
+class LostPipe(MemoryPipe):
+    """asyncio's TLS transport between the loss of its socket and `connection_lost`."""
+
+    def get_write_buffer_size(self) -> int:
+        if self.ended:
+            raise AttributeError("the transport has no protocol any more")
+        return self.waiting
+
+
+@in_fake_time
+async def test_an_orderly_end_survives_a_socket_lost_just_before() -> None:
+    """A client that vanishes in the very moment the server stops does not break the stop."""
+    service = relay()
+    bob = admitted(service, BOB)
+    bob.channel._pipe = LostPipe()
+    bob.channel.shutdown()
+    bob.channel.connection_lost(None)
+    await asyncio.sleep(10)
+    assert (service.connected, bob.open_channels) == (0, set())
+
+
 @in_fake_time
 async def test_a_lost_connection_leaves_nothing_behind() -> None:
     """After the socket is gone no timer fires, nobody is registered and the end is not told."""
