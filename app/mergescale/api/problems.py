@@ -7,7 +7,6 @@ and nothing more: no type, no text, no SQL.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
@@ -30,7 +30,7 @@ from mergescale.kernel.errors import (
 from mergescale.state.engine import EngineStopped
 from mergescale.state.ports import StoreUnavailable
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 V2_PREFIX: Final = "/api/v2"
 #: Seconds after which a client may try again when the server cannot write.
@@ -136,7 +136,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 def _say(request: Request[Any, Any, Any], error: Exception) -> _Said:
     match error:
         case StoreUnavailable() | EngineStopped():
-            logger.error("request %s: %s", request_id(request.scope), error)
+            log.error("request.not-stored", request=request_id(request.scope), why=error.message)
             text = "the server cannot write at the moment, nothing was changed"
             headers = {"retry-after": _RETRY_AFTER_S}
             return _Said(HTTPStatus.SERVICE_UNAVAILABLE, text, code=error.code, headers=headers)
@@ -149,7 +149,7 @@ def _say(request: Request[Any, Any, Any], error: Exception) -> _Said:
         case HTTPException() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return _framework(error)
     where = request_id(request.scope)
-    logger.error("request %s failed", where, exc_info=error)
+    log.error("request.failed", request=where, exc_info=error)
     text = f"internal error; the server's log has more under request {where}"
     return _Said(HTTPStatus.INTERNAL_SERVER_ERROR, text, code="internal")
 

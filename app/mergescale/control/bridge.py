@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import structlog
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -36,6 +37,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error, StreamClosedError
+from structlog.contextvars import bind_contextvars
 
 from mergescale.control.exchange import Exchange
 from mergescale.control.http2 import (
@@ -47,7 +49,7 @@ from mergescale.control.limits import Limits, OverheadBudget
 from mergescale.control.scope import Peer, request_scope
 from mergescale.kernel.errors import RemoteProtocolError
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -208,7 +210,7 @@ class Bridge:
     def give_up(self) -> None:
         """Drop a client that has not read for ``stall_s``; GOAWAY would wait behind the rest."""
         if not self.closed:
-            logger.info("control client %s stopped reading", self._peer.machine.short)
+            log.info("control.dropped", machine=self._peer.machine.short, why="it does not read")
             self._forget(self.limits.orphan_s)
             self._wire.abort()
 
@@ -356,11 +358,13 @@ class Bridge:
         if exchange.lost:  # reset before its turn came: a flood does not get to the handlers
             self._settle(stream_id, exchange)
             return
+        # The task is of this request alone, and its context with it.
+        bind_contextvars(request=uuid.uuid4().hex[:16], machine=self._peer.machine.short)
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except Exception:
             if not exchange.lost:
-                logger.exception("a handler over ts2021 failed")
+                log.exception("control.handler-failed")
         finally:
             self._settle(stream_id, exchange)
 

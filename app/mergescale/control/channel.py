@@ -14,10 +14,11 @@ are no PINGs and one timer per connection.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import structlog
 
 from mergescale.control.bridge import ASGIApp, Bridge
 from mergescale.control.limits import Limits
@@ -25,7 +26,7 @@ from mergescale.control.scope import Peer
 from mergescale.kernel.errors import ProtocolError
 from mergescale.wire.noise import Accepted
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 class Pipe(Protocol):
@@ -130,7 +131,7 @@ class Channel(asyncio.Protocol):
         try:
             plaintext = self._noise.receive(data)
         except ProtocolError as error:
-            logger.info("control client %s dropped: %s", self._accepted.peer.short, error)
+            log.info("control.dropped", machine=self._accepted.peer.short, why=error.message)
             bridge.lost()  # nothing can be sealed any more, so nothing may try
             self.abort()
             return
@@ -205,7 +206,7 @@ class Channel(asyncio.Protocol):
             settled()
 
     def _proof_is_due(self) -> None:
-        logger.info("a control client answered the handshake with silence")
+        log.info("control.dropped", why="it answered the handshake with silence")
         self.abort()
 
     def _check_idle_in(self, delay_s: float) -> None:

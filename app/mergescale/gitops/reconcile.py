@@ -28,7 +28,7 @@ from mergescale.state import policies
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import Fence, LeaseLost, StoreUnavailable
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 class Fetches(Protocol):
@@ -138,9 +138,9 @@ class Reconciler:
             await self._look(retry=retry)
         except ReconcileError as error:
             self.trouble = error
-        except Exception:  # noqa: BLE001 - logged
+        except Exception:
             # One look that breaks must not end the following, nor the server.
-            _log.exception("gitops.broke")
+            log.exception("gitops.broke")
             message = "looking at the repository failed inside the server"
             self.trouble = Transient("InternalError", message, help="see the server's log")
         now = self._clock.now()
@@ -285,6 +285,6 @@ def _tell_log(before: ReconcileError | None, after: ReconcileError | None, statu
     """Log what changed: a lasting trouble is worth one line, not one for each look."""
     target = status.target.commit[:12] if status.target is not None else None
     if after is not None and (before is None or before.message != after.message):
-        _log.warning("gitops.trouble", reason=after.reason, message=after.message, target=target)
+        log.warning("gitops.trouble", reason=after.reason, message=after.message, target=target)
     elif after is None and before is not None:
-        _log.info("gitops.recovered", target=target)
+        log.info("gitops.recovered", target=target)

@@ -20,7 +20,7 @@ from mergescale.gitops.status import Problem, counted, problems
 from mergescale.policy.diagnostics import Diagnostic, Span
 from mergescale.policy.repository import declare, selftest
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 class BadCommit(Stalled):
@@ -121,7 +121,7 @@ def prepare(found: Found, against: Snapshot) -> Attempt:
         except BadCommit:
             raise
         except Exception as error:
-            _log.exception("gitops.stage-broke", stage=stage.__name__, commit=found.commit)
+            log.exception("gitops.stage-broke", stage=stage.__name__, commit=found.commit)
             message = f"the server failed to {stage.__name__.partition('_')[0]} this commit"
             raise BadCommit("valid", "InternalError", message) from error
     return attempt

@@ -10,8 +10,9 @@ receiver whose socket is full is paused in the relay, which then drops its oldes
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, Protocol, assert_never
+
+import structlog
 
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.keys import NodeKey
@@ -25,7 +26,7 @@ from mergescale.wire.derp import (
     ServerEvent,
 )
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 class Pipe(Protocol):
@@ -97,7 +98,7 @@ class Channel(asyncio.Protocol):
         try:
             self._handle(self._session.receive(data))
         except RemoteProtocolError as error:
-            logger.info("relay client %s dropped: %s", self._name, error)
+            log.info("relay.dropped", client=self._name, why=error.message)
             self.abort()
         self._service.flush()
 
@@ -185,7 +186,7 @@ class Channel(asyncio.Protocol):
     def _decide(self, key: NodeKey) -> None:
         """Let the client in, or close without a word, which is all that DERP has for a no."""
         if not self._service.admits(key):
-            logger.info("relay client %s refused", key.short)
+            log.info("relay.refused", client=key.short)
             self._service.doors.refused += 1
             self._session.refuse()
             self.shutdown()
@@ -203,7 +204,7 @@ class Channel(asyncio.Protocol):
     # ------------------------------------------------------------------ timers
 
     def _handshake_is_late(self) -> None:
-        logger.info("a relay client did not say who it is")
+        log.info("relay.dropped", client=self._name, why="it did not say who it is")
         self.abort()
 
     def _keep_alive_in(self, every_s: float) -> None:
@@ -228,7 +229,7 @@ class Channel(asyncio.Protocol):
         if self._pipe is not None and self._pipe.get_write_buffer_size() < waiting_bytes:
             self._watch_progress()
             return
-        logger.info("relay client %s dropped: it does not read", self._name)
+        log.info("relay.dropped", client=self._name, why="it does not read")
         self.abort()
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
 
 from mergescale.kernel.clock import Entropy
 from mergescale.kernel.keys import NodeKey, PrivateKey
@@ -13,7 +14,7 @@ from mergescale.relay.limits import Limits
 from mergescale.wire.derp import Connection, Counters, Relay, ServerSession, node_key
 from mergescale.wire.derp.frames import NONCE_BYTES
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: Says whether a node with this key may use the relay now. It is asked on the event loop, so it
 #: answers from memory; it must read fresh state, as a new node comes here right after its first
@@ -114,7 +115,7 @@ class DerpService:
         try:
             return self._admission(key) is True
         except Exception:  # fail closed, and for one client only
-            logger.exception("the admission to the relay failed")
+            log.exception("relay.admission-failed")
             return False
 
     def join(self, key: NodeKey, member: Member) -> Connection:

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
+import structlog
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from mergescale.kernel.errors import MergescaleError
-from mergescale.server.listeners import Listener, is_local, listen
+from mergescale.server.listeners import CannotListen, Listener, is_local, listen
 from mergescale.server.takeover import HEAD_S, Claim, EdgeProtocol, Routes, Takeover
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: LIMIT: longer than the 60 s for which nginx keeps a connection to its upstream, so that the proxy
 #: closes first and never sends a request into a closing socket.
@@ -108,7 +108,7 @@ class Edge:
 
         Raises:
             StartFailed: the startup failed; the reason is in the log.
-            OSError: an address cannot be had. Startup is undone.
+            CannotListen: an address cannot be had. Startup is undone.
         """
         self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
@@ -119,7 +119,7 @@ class Edge:
         try:
             for listener in self._listeners:
                 self._servers.append(await self._listen(listener))
-        except OSError:
+        except CannotListen:
             await self.stop(0)
             raise
 
@@ -145,7 +145,7 @@ class Edge:
                 async with asyncio.timeout(LIFESPAN_S):
                     await lifespan.shutdown()
             except TimeoutError:
-                logger.error("the application's shutdown takes too long, leaving it")  # noqa: TRY400
+                log.error("edge.lifespan-late", after_s=LIFESPAN_S)  # noqa: TRY400
 
     async def _listen(self, listener: Listener) -> asyncio.Server:
         # INVARIANT(local): uvicorn copies this into the scope of each request and WebSocket.
@@ -166,10 +166,10 @@ class Edge:
         return not (self.state.connections or self.state.tasks)
 
     def _cut(self) -> None:
-        logger.warning(
-            "cutting %d connections and %d requests",
-            len(self.state.connections),
-            len(self.state.tasks),
+        log.warning(
+            "edge.cut",
+            connections=len(self.state.connections),
+            requests=len(self.state.tasks),
         )
         for task in list(self.state.tasks):
             task.cancel()

@@ -14,6 +14,7 @@ from litestar import Litestar, Router, asgi
 from litestar.datastructures import MutableScopeHeaders
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ControllerRouterHandler, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from mergescale.api.openapi import openapi_config
 from mergescale.api.problems import answer, request_id
@@ -68,6 +69,19 @@ def application(parts: Parts) -> Litestar:
         logging_config=None,
         debug=False,
     )
+
+
+def identified(app: ASGIApplication) -> ASGIApplication:
+    """Return the application with each request's id in whatever is logged while it is served."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        with bound_contextvars(request=request_id(scope)):
+            await app(scope, receive, send)
+
+    return serve
 
 
 def raw(path: str, app: ASGIApplication) -> ASGIRouteHandler:

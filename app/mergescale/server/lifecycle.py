@@ -18,6 +18,7 @@ import uvloop
 
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.first_start import ensure_administrator, greeting
+from mergescale.server.listeners import CannotListen
 from mergescale.server.settings import Settings
 from mergescale.server.tailnet import Parts
 from mergescale.server.wiring import Server, wire
@@ -29,12 +30,6 @@ log = structlog.get_logger()
 STOP_S = 3.0
 #: LIMIT: how long the first start waits for the first commit.
 FIRST_LOOK_S = 5.0
-
-
-class CannotListen(MergescaleError):
-    """Raised when an address cannot be had; the server does not start."""
-
-    code = "server.listen"
 
 
 def run(settings: Settings, say: Callable[[str], object]) -> None:
@@ -96,12 +91,12 @@ async def _start(
         if part.watcher is not None:
             await _first_look(part)
             others.append(group.create_task(part.watch()))
-    try:
-        if server.stun is not None:
+    if server.stun is not None:
+        try:
             await server.stun.start()
-        await server.edge.start()
-    except OSError as error:
-        raise CannotListen(f"cannot listen: {error.strerror or error}") from error
+        except OSError as error:
+            raise CannotListen(server.settings.stun_listen, "stun_listen", error) from error
+    await server.edge.start()
     return first
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mergescale.kernel.errors import MergescaleError
+
 #: LIMIT: a thousand clients come back within a second of a restart; the kernel's default maximum.
 BACKLOG = 4096
 #: LIMIT: how long a closing TLS connection waits for the peer's close_notify. Default is 30 s.
@@ -23,6 +25,18 @@ TLS_HANDSHAKE_S = 10.0
 Factory = Callable[[], asyncio.Protocol]
 
 
+class CannotListen(MergescaleError):
+    """Raised when an address cannot be had; the server does not start."""
+
+    code = "server.listen"
+
+    def __init__(self, address: object, setting: str, error: OSError) -> None:
+        super().__init__(
+            f"cannot listen on {address}: {_reason(error)}",
+            help=f"{setting} (MERGESCALE_{setting.upper()}) names the address" if setting else "",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TcpListener:
     """A TCP address.
@@ -31,11 +45,16 @@ class TcpListener:
         host: address or name; ``127.0.0.1``, ``0.0.0.0``, ``::``.
         port: 0 picks a free one; see `Edge.addresses`.
         tls: None for plain HTTP. The context must not offer ``h2``: HTTP/2 cannot switch protocols.
+        setting: where the address comes from, for who has to change it.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    setting: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +64,15 @@ class UnixListener:
     Attributes:
         path: replaced if a socket is there already.
         mode: file permissions; whoever may connect is an administrator.
+        setting: where the path comes from.
     """
 
     path: Path
     mode: int = 0o600
+    setting: str = ""
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +88,10 @@ class PassedListener:
 
     sock: socket.socket
     tls: ssl.SSLContext | None = None
+    setting: str = ""
+
+    def __str__(self) -> str:
+        return "a socket that was passed"
 
 
 Listener = TcpListener | UnixListener | PassedListener
@@ -81,7 +109,18 @@ def is_local(listener: Listener) -> bool:
 
 
 async def listen(listener: Listener, factory: Factory) -> asyncio.Server:
-    """Start to accept connections; raise `OSError` when the address cannot be had."""
+    """Start to accept connections.
+
+    Raises:
+        CannotListen: the address cannot be had.
+    """
+    try:
+        return await _open(listener, factory)
+    except OSError as error:
+        raise CannotListen(listener, listener.setting, error) from error
+
+
+async def _open(listener: Listener, factory: Factory) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     match listener:
         case TcpListener(host=host, port=port, tls=tls):
@@ -99,6 +138,13 @@ async def listen(listener: Listener, factory: Factory) -> asyncio.Server:
             return await loop.create_server(
                 factory, sock=own, ssl=tls, backlog=BACKLOG, **_deadlines(tls)
             )
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says; the loop's own words, where it says more, repeat the address."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return (error.strerror or str(error)).lower()
+    return os.strerror(error.errno).lower()
 
 
 def _deadlines(tls: ssl.SSLContext | None) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Logging: structlog everywhere, as lines for people or as JSON for machines.
 
-Event names are constant (``policy.applied``), values are keys. Secrets have no business in a log;
-as a last guard, anything that looks like one of our keys or tokens is masked.
+Event names are constant (``policy.applied``), values are keys. While a request is served its id is
+in every line (``request``), and over Noise the machine's short key (``machine``). Secrets have no
+business in a log; as a last guard, whatever looks like one of our keys or tokens, or like a password
+in a URL, is masked in the finished line.
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
 
-#: Texts of pre-auth keys and API tokens, and private keys.
-_SECRET: Final = re.compile(r"(mskey-[a-z]+-[A-Za-z0-9]+)-[A-Za-z0-9_-]+|privkey:[0-9a-f]{8,}")
+#: Texts of pre-auth keys and API tokens, private keys, and the password of a URL.
+_SECRET: Final = re.compile(
+    r"(mskey-[a-z]+-[A-Za-z0-9]+)-[A-Za-z0-9_-]+"
+    r"|(privkey:)[0-9a-f]{8,}"
+    r"|(\b[a-z][a-z0-9+.-]*://[^/@:\s]*:)[^/@\s]+(?=@)"
+)
 
 
 def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
@@ -25,12 +30,15 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _mask,
     ]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The pretty ones show local variables, and those may be keys.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -44,7 +52,11 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderer,
+                _masked_line,
+            ],
         )
     )
     root = logging.getLogger()
@@ -65,16 +77,10 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
         logging.getLogger(noisy).setLevel("WARNING")
 
 
-def _mask(
-    logger: Any,  # noqa: ARG001 - structlog's signature
-    name: str,  # noqa: ARG001
-    event: MutableMapping[str, Any],
-) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = _SECRET.sub(_masked, value)
-    return event
+def masked(text: str) -> str:
+    """Return the text without what looks like a secret; what is public of a token stays."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[2] or found[3]}…", text)
 
 
-def _masked(found: re.Match[str]) -> str:
-    return f"{found[1]}-…" if found[1] else "privkey:…"
+def _masked_line(logger: Any, name: str, line: Any) -> str:  # noqa: ARG001 - structlog's signature
+    return masked(line)

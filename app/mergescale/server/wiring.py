@@ -44,7 +44,7 @@ from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
 from mergescale.server.health import Followed, health_checks
 from mergescale.server.http import Parts as HttpParts
-from mergescale.server.http import application, raw
+from mergescale.server.http import application, identified, raw
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
@@ -165,7 +165,9 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         ],
         relay=relay_handlers(relay.service) if relay is not None else [],
     )
-    edge = Edge(application(handlers), _listeners(settings, relay), _takeovers(door, relay))
+    edge = Edge(
+        identified(application(handlers)), _listeners(settings, relay), _takeovers(door, relay)
+    )
     stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None
     following = _following(database, journal, tailnets)
@@ -217,9 +219,7 @@ def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
     return Parts(engine, hub, attendance, watcher, clock, replica)
 
 
-def _following(
-    database: Database, journal: SqlJournal, tailnets: Tailnets
-) -> tuple[Endless, ...]:
+def _following(database: Database, journal: SqlJournal, tailnets: Tailnets) -> tuple[Endless, ...]:
     """Return what keeps up with other replicas; SQLite has none."""
     if not database.shared:
         return ()
@@ -249,7 +249,7 @@ def _relay(
             now=clock.now(),
         )
         port, pin = listen.port, certificate.pin
-        listener = TcpListener(listen.host, listen.port, certificate.context())
+        listener = TcpListener(listen.host, listen.port, certificate.context(), "relay_listen")
     address = is_address(host)
     node = RelayNode(
         name=f"{settings.relay_region}a",
@@ -267,8 +267,8 @@ def _relay(
 def _listeners(settings: Settings, relay: _Relay | None) -> list[Listener]:
     main = Listen.parse(settings.listen)
     listeners: list[Listener] = [
-        TcpListener(main.host, main.port, server_context(settings)),
-        UnixListener(settings.unix_socket),
+        TcpListener(main.host, main.port, server_context(settings), "listen"),
+        UnixListener(settings.unix_socket, setting="socket"),
     ]
     if relay is not None and relay.listener is not None:
         listeners.append(relay.listener)

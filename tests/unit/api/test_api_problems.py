@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import logging
-
-import pytest
 from litestar import Request, get
 from litestar.datastructures import State
+from structlog.testing import capture_logs
 
 from mergescale.api.health import Checked, Health
 from mergescale.api.problems import lowered
@@ -81,9 +79,7 @@ async def test_help_follows_the_message() -> None:
 
 
 @aio
-async def test_what_nobody_foresaw_is_in_the_log_and_nowhere_else(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_what_nobody_foresaw_is_in_the_log_and_nowhere_else() -> None:
     """The answer has the id under which the log tells the rest."""
 
     @get(["/api/v2/thing", "/thing"], sync_to_thread=False)
@@ -96,17 +92,16 @@ async def test_what_nobody_foresaw_is_in_the_log_and_nowhere_else(
 
     caller = client(application(Parts(api=[break_down, misuse], web=[])))
     for path in ("/api/v2/thing", "/thing", "/bug"):
-        caplog.clear()
-        with caplog.at_level(logging.ERROR, logger="mergescale.api.problems"):
+        with capture_logs() as logs:
             answer = await caller.get(path)
         request_id = answer.headers["x-request-id"]
         assert answer.status_code == 500
         assert request_id in answer.text
         assert "secret" not in answer.text
-        [record] = caplog.records
-        assert record.getMessage() == f"request {request_id} failed"
-        assert record.exc_info is not None
-        assert "secret internals" in str(record.exc_info[1])
+        [entry] = logs
+        error = entry.pop("exc_info")
+        assert entry == {"event": "request.failed", "request": request_id, "log_level": "error"}
+        assert "secret internals" in str(error)
 
 
 @aio

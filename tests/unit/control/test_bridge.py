@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
+import structlog
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -16,6 +18,8 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from mergescale.control.limits import Limits
 from support.aio import aio, turns, until
@@ -251,7 +255,7 @@ async def test_an_unfinished_body_has_a_deadline() -> None:
 
 
 @aio
-async def test_a_failing_handler_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_handler_is_a_500() -> None:
     """An exception before the response is 500; the connection and other requests go on."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -261,9 +265,39 @@ async def test_a_failing_handler_is_a_500(caplog: pytest.LogCaptureFixture) -> N
 
     world = Bridged(app)
     bad, good = world.request("GET", "/bad"), world.request("GET", "/good")
-    await world.exchange()
+    with capture_logs([merge_contextvars]) as logs:
+        await world.exchange()
     assert (world.status(bad), world.status(good)) == (500, 200)
-    assert "on purpose" in caplog.text
+    [entry] = logs
+    assert re.fullmatch("[0-9a-f]{16}", entry.pop("request"))
+    assert entry == {
+        "event": "control.handler-failed",
+        "machine": MACHINE.short,
+        "exc_info": True,
+        "log_level": "error",
+    }
+
+
+@aio
+async def test_every_request_has_an_id_of_its_own() -> None:
+    """What a handler logs names its request and its machine, whoever else is served meanwhile."""
+    log = structlog.get_logger()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        log.info("test.before", path=scope["path"])
+        await asyncio.sleep(0)
+        log.info("test.after", path=scope["path"])
+        await answer(send, b"fine")
+
+    world = Bridged(app)
+    for path in ("/one", "/two"):
+        world.request("GET", path)
+    with capture_logs([merge_contextvars]) as logs:
+        await world.exchange()
+    assert len(logs) == 4
+    assert {entry["machine"] for entry in logs} == {MACHINE.short}
+    pairs = {(entry["path"], entry["request"]) for entry in logs}
+    assert len(pairs) == len({request for _, request in pairs}) == 2
 
 
 @pytest.mark.parametrize("raises", [True, False])

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import logging
-
-import pytest
+from structlog.testing import capture_logs
 
 from mergescale.kernel.keys import NodeKey, PrivateKey
 from mergescale.relay.limits import Limits
@@ -50,15 +48,15 @@ async def test_an_unknown_key_is_closed_before_server_info() -> None:
 
 
 @in_fake_time
-async def test_an_admission_that_fails_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_admission_that_fails_lets_nobody_in() -> None:
     """An exception is a no, for this client, and is logged without a word of its text to it."""
     known = Known(ALICE)
     known.broken = True
     service = relay(known)
     alice = Client(service, ALICE)
-    with caplog.at_level(logging.ERROR):
+    with capture_logs() as logs:
         assert alice.exchange() == []
-    assert [record.message for record in caplog.records] == ["the admission to the relay failed"]
+    assert [entry["event"] for entry in logs] == ["relay.admission-failed", "relay.refused"]
     assert [how for _, how in alice.pipe.ended] == ["close"]
     known.broken = False
     again = Client(service, ALICE)

@@ -15,13 +15,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from uvicorn.server import ServerState
 
 from mergescale.server.edge import Edge, StartFailed
-from mergescale.server.listeners import Listener, PassedListener, TcpListener, UnixListener
+from mergescale.server.listeners import (
+    CannotListen,
+    Listener,
+    PassedListener,
+    TcpListener,
+    UnixListener,
+)
 from mergescale.server.takeover import UPGRADE_ATTRIBUTES, UVICORN_HOOKS, Claim
 from mergescale.wire.httphead import Rejection, RequestHead, switching_protocols
 from support.aio import aio, turns
@@ -434,7 +441,7 @@ async def test_stopping_with_open_streams_is_quick() -> None:
 
 
 @aio
-async def test_stopping_cuts_what_does_not_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_stopping_cuts_what_does_not_end() -> None:
     """A takeover that ignores its shutdown does not outlast the grace."""
 
     class Stubborn(Echo):
@@ -450,12 +457,14 @@ async def test_stopping_cuts_what_does_not_end(caplog: pytest.LogCaptureFixture)
             b"GET /stay HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: stay\r\n\r\n"
         )
         assert await reader.readexactly(4) == b"here"
-        await at.edge.stop(0.01)
+        with capture_logs() as logs:
+            await at.edge.stop(0.01)
         assert at.edge.state.connections == set()
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
-    assert "cutting 1 connections" in caplog.text
+    cut = {"event": "edge.cut", "connections": 1, "requests": 0, "log_level": "warning"}
+    assert logs == [cut]
 
 
 @aio
@@ -471,10 +480,14 @@ async def test_a_taken_address_undoes_the_start() -> None:
         await send({"type": "lifespan.shutdown.complete"})
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        listeners = [TcpListener("127.0.0.1", 0), TcpListener(*taken.getsockname())]
+        host, port = taken.getsockname()
+        second = TcpListener(host, port, setting="listen")
+        listeners = [TcpListener("127.0.0.1", 0), second]
         edge = Edge(app, listeners, {})
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(CannotListen) as refused:
             await edge.start()
+    assert refused.value.message == f"cannot listen on {second}: address already in use"
+    assert refused.value.help == "listen (MERGESCALE_LISTEN) names the address"
     assert stopped.is_set()
     assert edge.addresses == []
 
