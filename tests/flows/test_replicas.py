@@ -15,7 +15,8 @@ from support.postgres import PostgresServer
 from support.real_clients import eventually
 from support.replicas import Pair, Replica, replicas, without_access
 
-pytestmark = pytest.mark.enable_socket
+# Several processes start for each test.
+pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(120)]
 
 ALICE = "alice@example.com"
 

@@ -113,10 +113,11 @@ class Pair:
 
 
 @contextlib.contextmanager
-def replicas(postgres: PostgresServer, folder: Path) -> Iterator[Pair]:
+def replicas(postgres: PostgresServer, folder: Path, **settings: str) -> Iterator[Pair]:
     """Run two replicas, the second one after the first, on a database of their own."""
     repository = PolicyRepository.from_example(folder / "policy", "01-start-up")
-    settings = {"database_url": postgres.new_database(), "lease_s": str(LEASE_S), "relay": "false"}
+    url = postgres.new_database()
+    settings = {"database_url": url, "lease_s": str(LEASE_S), "relay": "false", **settings}
     one, two = (
         Replica(ServerProcess(folder / name, repository.folder, settings))
         for name in ("one", "two")
@@ -129,7 +130,7 @@ def replicas(postgres: PostgresServer, folder: Path) -> Iterator[Pair]:
     finally:
         one.process.stop()
         two.process.stop()
-        postgres.drop(settings["database_url"])
+        postgres.drop(url)
 
 
 def without_access(repository: PolicyRepository) -> str:
