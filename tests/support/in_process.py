@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import uvloop
 
 from mergescale.domain.node import Node
 from mergescale.domain.snapshot import Snapshot
@@ -42,8 +44,10 @@ NOT_OF_THE_MAP = ("PrivateKey", "MachineKey", "ControlHealth")
 class LoopThread:
     """An event loop on a thread of its own."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    ) -> None:
+        self.loop = new_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
 
     def __enter__(self) -> LoopThread:
@@ -195,7 +199,7 @@ def serving_in_process(state_dir: Path) -> Iterator[InProcess]:
         stun_listen=f"127.0.0.1:{free_port()}",
         state_dir=state_dir,
     )
-    with LoopThread() as thread:
+    with LoopThread(uvloop.new_event_loop) as thread:
         stop, up = asyncio.Event(), threading.Event()
         made: list[Server] = []
 
