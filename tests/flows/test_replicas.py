@@ -163,11 +163,15 @@ async def test_a_stopped_replica_is_replaced_and_comes_back_as_the_other(pair: P
         process.send_signal(signal.SIGCONT)
         # The client never left: it catches up, and is online again.
         await laptop.loses("web")
+        api = pair.two.api()
+        await asyncio.to_thread(
+            eventually,
+            "the client is online again",
+            lambda: api.devices()["laptop"]["connectedToControl"],
+        )
     eventually("the first stands by", lambda: pair.one.reasons == {"FollowedElsewhere"})
     for replica in (pair.one, pair.two):
         assert replica.gitops()["current"]["commit"] == commit
-    api = pair.two.api()
-    assert api.devices()["web"]["connectedToControl"] is True
     api.http.close()
 
 

@@ -6,11 +6,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 
 from mergescale.state.ports import StoreUnavailable
+from mergescale.store import database as database_module
 from mergescale.store.database import Database, DatabaseUrlInvalid
-from mergescale.store.tables import SERVER_SECRETS
+from mergescale.store.tables import SERVER_SECRETS, TAILNETS
 from support.aio import aio
 from support.clock import START
 from support.stores import loaded, opened
@@ -67,6 +68,27 @@ async def test_a_read_sees_one_moment(database_url: str) -> None:
         async with store.database.reading() as reading:
             counts.append(await reading.scalar(count))
     assert counts == [0, 0, 1]
+
+
+@aio
+async def test_a_process_stopped_in_a_transaction_does_not_stop_the_others(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends what does nothing, so that its locks are free again."""
+    monkeypatch.setattr(database_module, "_IDLE_MS", 100)
+    change = update(TAILNETS).values(next_user=9)
+    async with opened(postgresql_url) as stopped, opened(postgresql_url) as other:
+        await loaded(other.journal)
+
+        async def write_while_the_other_holds_the_row() -> None:
+            async with stopped.database.writing() as idle:
+                await idle.execute(change)
+                async with other.database.writing() as connection:
+                    await connection.execute(change)
+
+        with pytest.raises(StoreUnavailable):
+            await write_while_the_other_holds_the_row()
+        assert (await loaded(other.journal)).counters.next_user == 9
 
 
 @aio
