@@ -242,10 +242,15 @@ class Diff:
     def _self_node(self, viewer: NodeId) -> _Members:
         now, change = self.now.nodes[viewer], self.change
         owner_changed = now.user is not None and now.user in change.users
-        if not (viewer in change.nodes or owner_changed or change.tailnet):
+        if not (viewer in change.nodes or owner_changed or self._resettled):
             return []
         text = self_node(self.now, now)
         return [] if text == self_node(self.sent, self.sent.nodes[viewer]) else [(_NODE, [text])]
+
+    @cached_property
+    def _resettled(self) -> bool:
+        """Whether the settings differ: of a deployment, a self node shows nothing else."""
+        return self.sent.domain != self.now.domain or self.sent.settings != self.now.settings
 
     @cached_property
     def _estate(self) -> _Members:
