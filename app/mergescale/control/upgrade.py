@@ -24,7 +24,7 @@ from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.keys import KEY_BYTES, PrivateKey
 from mergescale.wire.httphead import Rejection, RequestHead, switching_protocols
-from mergescale.wire.noise import Accepted, error_frame, respond
+from mergescale.wire.noise import Accepted, KeyPair, error_frame, respond
 from mergescale.wire.tailcfg import capver
 
 PATH = "/ts2021"
@@ -51,7 +51,7 @@ class Door:
     """
 
     def __init__(self, static: PrivateKey, entropy: Entropy, service: Service) -> None:
-        self._static = static
+        self._static = KeyPair.of(static)
         self._entropy = entropy
         self._service = service
         self._pending = 0

@@ -22,7 +22,7 @@ from mergescale.wire.noise.messages import (
     error_frame,
     prologue,
 )
-from mergescale.wire.noise.symmetric import public_key
+from mergescale.wire.noise.symmetric import KeyPair, public_key
 from mergescale.wire.noise.transport import MAX_FRAME_BYTES, MAX_PLAINTEXT_BYTES, Transport
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Accepted",
     "Initiation",
     "Initiator",
+    "KeyPair",
     "Transport",
     "early_payload",
     "error_frame",

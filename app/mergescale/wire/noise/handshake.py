@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.keys import MachineKey, PrivateKey
 from mergescale.wire.noise.messages import MAX_VERSION, Initiation, Response, prologue
-from mergescale.wire.noise.symmetric import SymmetricState, public_key
+from mergescale.wire.noise.symmetric import KeyPair, SymmetricState
 from mergescale.wire.noise.transport import Transport
 
 
@@ -41,12 +41,12 @@ class Accepted:
     handshake_hash: bytes
 
 
-def respond(initiation: bytes, *, static: PrivateKey, ephemeral: PrivateKey) -> Accepted:
+def respond(initiation: bytes, *, static: PrivateKey | KeyPair, ephemeral: PrivateKey) -> Accepted:
     """Answer a machine's initiation (101 bytes).
 
     Args:
         initiation: the message of the ``X-Tailscale-Handshake`` header, base64 removed.
-        static: control's private key.
+        static: control's private key; as a pair it is read once for all handshakes.
         ephemeral: fresh random key, never used before.
 
     Raises:
@@ -54,22 +54,23 @@ def respond(initiation: bytes, *, static: PrivateKey, ephemeral: PrivateKey) -> 
             which is also what an initiation for another control key looks like.
     """
     message = Initiation.parse(initiation)
+    lasting = static if isinstance(static, KeyPair) else KeyPair.of(static)
     state = SymmetricState(prologue(message.version))
-    state.mix_hash(public_key(static).raw)
+    state.mix_hash(lasting.public)
 
     # -> e, es, s, ss
     state.mix_hash(message.ephemeral)
-    state.mix_agreement(static, message.ephemeral)
+    state.mix_agreement(lasting, message.ephemeral)
     peer = MachineKey(state.decrypt_and_hash(message.encrypted_static))
-    state.mix_agreement(static, peer.raw)
+    state.mix_agreement(lasting, peer.raw)
     state.decrypt_and_hash(message.tag)
 
     # <- e, ee, se
-    own = public_key(ephemeral).raw
-    state.mix_hash(own)
-    state.mix_agreement(ephemeral, message.ephemeral)
-    state.mix_agreement(ephemeral, peer.raw)
-    response = Response(own, state.encrypt_and_hash(b""))
+    fresh = KeyPair.of(ephemeral)
+    state.mix_hash(fresh.public)
+    state.mix_agreement(fresh, message.ephemeral)
+    state.mix_agreement(fresh, peer.raw)
+    response = Response(fresh.public, state.encrypt_and_hash(b""))
 
     to_control, to_machine = state.split()
     return Accepted(
@@ -94,18 +95,18 @@ def initiate(
     """
     if not 0 <= version <= MAX_VERSION:
         raise LocalProtocolError("a capability version has 16 bits")
+    lasting, fresh = KeyPair.of(static), KeyPair.of(ephemeral)
     state = SymmetricState(prologue(version))
     state.mix_hash(server.raw)
 
     # -> e, es, s, ss
-    own = public_key(ephemeral).raw
-    state.mix_hash(own)
-    state.mix_agreement(ephemeral, server.raw)
-    encrypted_static = state.encrypt_and_hash(public_key(static).raw)
-    state.mix_agreement(static, server.raw)
+    state.mix_hash(fresh.public)
+    state.mix_agreement(fresh, server.raw)
+    encrypted_static = state.encrypt_and_hash(lasting.public)
+    state.mix_agreement(lasting, server.raw)
     tag = state.encrypt_and_hash(b"")
-    message = Initiation(version, own, encrypted_static, tag).encode()
-    return Initiator(message, state, static=static, ephemeral=ephemeral)
+    message = Initiation(version, fresh.public, encrypted_static, tag).encode()
+    return Initiator(message, state, static=lasting, ephemeral=fresh)
 
 
 class Initiator:
@@ -118,7 +119,7 @@ class Initiator:
     __slots__ = ("_ephemeral", "_state", "_static", "message")
 
     def __init__(
-        self, message: bytes, state: SymmetricState, *, static: PrivateKey, ephemeral: PrivateKey
+        self, message: bytes, state: SymmetricState, *, static: KeyPair, ephemeral: KeyPair
     ) -> None:
         self.message = message
         self._state: SymmetricState | None = state

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass, field
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -21,20 +23,39 @@ PROTOCOL_NAME = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
 _ZERO_NONCE = bytes(12)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A private key ready for use.
+
+    Reading one costs as much as an agreement, because the public half is computed from it; so a
+    handshake reads each of its keys once, and whoever has a key for long keeps its pair.
+
+    Attributes:
+        public: the public half, 32 bytes.
+    """
+
+    scalar: X25519PrivateKey = field(repr=False)
+    public: bytes
+
+    @classmethod
+    def of(cls, private: PrivateKey) -> Self:
+        """Read a private key."""
+        scalar = X25519PrivateKey.from_private_bytes(private.raw)
+        return cls(scalar, scalar.public_key().public_bytes_raw())
+
+    def agree(self, public: bytes) -> bytes:
+        """Return what only the two owners know; raise `RemoteProtocolError` for low order."""
+        try:
+            return self.scalar.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            # SPEC(noise 12.1): the result is all zero only for low-order points, which no honest
+            # peer sends; accepting one would let anybody know the key.
+            raise RemoteProtocolError("a handshake key is of low order") from None
+
+
 def public_key(private: PrivateKey) -> MachineKey:
     """Return the public half of a private X25519 key."""
-    scalar = X25519PrivateKey.from_private_bytes(private.raw)
-    return MachineKey(scalar.public_key().public_bytes_raw())
-
-
-def _agree(private: PrivateKey, public: bytes) -> bytes:
-    scalar = X25519PrivateKey.from_private_bytes(private.raw)
-    try:
-        return scalar.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
-        # SPEC(noise 12.1): the result is all zero only for low-order points, which no honest
-        # peer sends; accepting one would let anybody know the key.
-        raise RemoteProtocolError("a handshake key is of low order") from None
+    return MachineKey(KeyPair.of(private).public)
 
 
 def _hkdf(chaining_key: bytes, material: bytes) -> tuple[bytes, bytes]:
@@ -71,10 +92,10 @@ class SymmetricState:
         self._require_unsplit()
         self._hash = hashlib.blake2s(self._hash + data).digest()
 
-    def mix_agreement(self, private: PrivateKey, public: bytes) -> None:
-        """``MixKey(DH(private, public))``; raise `RemoteProtocolError` for a low-order point."""
+    def mix_agreement(self, own: KeyPair, public: bytes) -> None:
+        """``MixKey(DH(own, public))``; raise `RemoteProtocolError` for a low-order point."""
         self._require_unsplit()
-        self._chaining_key, self._key = _hkdf(self._chaining_key, _agree(private, public))
+        self._chaining_key, self._key = _hkdf(self._chaining_key, own.agree(public))
 
     def encrypt_and_hash(self, plaintext: bytes) -> bytes:
         """Seal under the key of the moment with `h` as associated data, and mix the result."""

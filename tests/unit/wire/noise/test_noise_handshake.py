@@ -9,7 +9,7 @@ import pytest
 from mergescale.kernel.errors import LocalProtocolError, RemoteProtocolError
 from mergescale.kernel.keys import MachineKey, PrivateKey
 from mergescale.wire.noise import Initiation, error_frame, initiate, public_key, respond
-from mergescale.wire.noise.symmetric import SymmetricState
+from mergescale.wire.noise.symmetric import KeyPair, SymmetricState
 
 CONTROL = PrivateKey(b"\x01" * 32)
 MACHINE = PrivateKey(b"\x02" * 32)
@@ -135,11 +135,11 @@ def test_error_frame_has_a_sixteen_bit_length() -> None:
 def test_symmetric_state_ends_with_split() -> None:
     """After split no token can be processed any more."""
     state = SymmetricState(b"prologue")
-    state.mix_agreement(MACHINE, public_key(CONTROL).raw)
+    state.mix_agreement(KeyPair.of(MACHINE), public_key(CONTROL).raw)
     state.split()
     for use in (
         lambda: state.mix_hash(b""),
-        lambda: state.mix_agreement(MACHINE, public_key(CONTROL).raw),
+        lambda: state.mix_agreement(KeyPair.of(MACHINE), public_key(CONTROL).raw),
         lambda: state.encrypt_and_hash(b""),
         state.split,
     ):
@@ -150,7 +150,7 @@ def test_symmetric_state_ends_with_split() -> None:
 def test_handshake_key_is_used_once() -> None:
     """A second encryption under the same key would repeat nonce zero, so it is refused."""
     state = SymmetricState(b"prologue")
-    state.mix_agreement(MACHINE, public_key(CONTROL).raw)
+    state.mix_agreement(KeyPair.of(MACHINE), public_key(CONTROL).raw)
     state.encrypt_and_hash(b"")
     with pytest.raises(LocalProtocolError):
         state.encrypt_and_hash(b"")
