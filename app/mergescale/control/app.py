@@ -6,6 +6,7 @@ Paths that are not here answer 404, which no client takes for fatal.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, cast
@@ -22,13 +23,14 @@ from litestar.status_codes import (
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseBodyEvent, Receive, Scope, Send
 
 from mergescale.control.c2n import PATH as C2N_PATH
 from mergescale.control.c2n import C2n
 from mergescale.control.poll import Poller
 from mergescale.control.register import Registrar
 from mergescale.control.scope import PEER
+from mergescale.fanout.turns import Turns
 from mergescale.kernel.errors import Invalid, MergescaleError, NotFound, RemoteProtocolError
 from mergescale.kernel.keys import MachineKey
 from mergescale.state.engine import EngineStopped
@@ -91,6 +93,22 @@ def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
     )
 
 
+class Paced:
+    """An application whose requests begin a few in each turn of the loop.
+
+    After a restart everybody asks for a map at once, and the loop has others to serve as well.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._turns = Turns()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Carry a request out when its turn has come."""
+        await self._turns.mine()
+        await self._app(scope, receive, send)
+
+
 class _Frames(ASGIStreamingResponse):
     """A map stream, closed as soon as its client is gone (INVARIANT(streams are closed)).
 
@@ -100,6 +118,35 @@ class _Frames(ASGIStreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", self.iterator)):
             await super().__call__(scope, receive, send)
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        """Send frames until they end or the client leaves.
+
+        Litestar's loop would do, but it keeps the last frame while it waits for the next one, and the
+        first is a whole map: half of what a client costs. And each stream that it cancels leaves a
+        cycle behind, which only a collection of everything finds, and that stops the whole loop.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as life:
+                watching = asyncio.create_task(_until_left(receive, life))
+                try:
+                    async for frame in self.iterator:
+                        await send(_body(cast("bytes", frame), more=True))
+                        del frame
+                    await send(_body(b"", more=False))
+                finally:
+                    watching.cancel()
+
+
+async def _until_left(receive: Receive, life: asyncio.Timeout) -> None:
+    """End `life` when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    life.reschedule(asyncio.get_running_loop().time())
+
+
+def _body(frame: bytes, *, more: bool) -> HTTPResponseBodyEvent:
+    return {"type": "http.response.body", "body": frame, "more_body": more}
 
 
 def _machine(request: AnyRequest) -> MachineKey:

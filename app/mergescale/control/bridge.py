@@ -375,6 +375,8 @@ class Bridge:
         self.acknowledge(stream_id, exchange.take_unacknowledged())
         self._exchanges.pop(stream_id, None)
         exchange.lost = True
+        # A cancelled task keeps its traceback, whose frames keep the exchange.
+        exchange.task = None
 
     def _complete(self, stream_id: int, exchange: Exchange) -> None:
         connection = self._connection
@@ -413,6 +415,7 @@ class Bridge:
         self.closed = True
         self._unwatch()
         self._held = b""
+        self._connection.release()
         for exchange in list(self._exchanges.values()):
             if not exchange.lost:
                 self._orphan(exchange, orphan_s)

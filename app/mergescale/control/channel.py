@@ -156,8 +156,10 @@ class Channel(asyncio.Protocol):
         self._registry.connections.discard(self)
         self._cancel_timer()
         self._leave_pending()
-        if self._bridge is not None:
-            self._bridge.lost()
+        # Forgets both: what refers to each other waits for a collection that stops the whole loop.
+        bridge, self._bridge, self._pipe = self._bridge, None, None
+        if bridge is not None:
+            bridge.lost()
 
     def shutdown(self) -> None:
         """End in order: GOAWAY, then close. The server that stops calls it."""

@@ -14,15 +14,25 @@ CONNECTION_WINDOW_BYTES = 1 << 20
 STREAM_WINDOW_BYTES = 65_535
 
 
-class _Connection(H2Connection):
+class Connection(H2Connection):
+    """A connection of a client that may stay for weeks."""
+
     # LIMIT: the default remembers 65,536 closed streams, megabytes on a connection that lives for
     # weeks; frames still under way belong to the last few at most.
     MAX_CLOSED_STREAMS = 512
 
+    def release(self) -> None:
+        """Let go of itself; nothing is received after that.
 
-def server_connection(limits: Limits) -> H2Connection:
+        hyper-h2 keeps a table of its own methods. Without it a connection that is gone is freed at
+        once, and not by a collection that stops the whole loop.
+        """
+        self._frame_dispatch_table.clear()
+
+
+def server_connection(limits: Limits) -> Connection:
     """Return a connection that has sent nothing yet."""
-    connection = _Connection(H2Configuration(client_side=False, header_encoding=None))
+    connection = Connection(H2Configuration(client_side=False, header_encoding=None))
     connection.local_settings = Settings(
         client=False,
         initial_values={

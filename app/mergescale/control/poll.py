@@ -103,7 +103,9 @@ class Poller:
                     size_bytes=len(frame),
                     revision=client.revision,
                 )
-                said, frame = "delta", await client.next()
+                # Not held while waiting: the first frame is a whole map.
+                said, frame = "delta", None
+                frame = await client.next()
 
 
 def _update(node: Node, request: MapRequest) -> Decision[Node]:

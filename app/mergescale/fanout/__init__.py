@@ -4,6 +4,7 @@
   other. ``control.poll`` writes what a client yields and says when it was written.
 * ``mailbox``: the ledger of one client: what it holds, what is on its way, what is pending.
 * ``presence``: turns streams that open and close into presence decisions, after a grace period.
+* ``turns``: costly beginnings, a few in each turn of the loop.
 * ``timers``: the part of the event loop that these need, so that tests can move time.
 
 What must hold:

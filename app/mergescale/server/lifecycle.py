@@ -19,6 +19,7 @@ import uvloop
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.first_start import ensure_administrator, greeting
 from mergescale.server.listeners import CannotListen
+from mergescale.server.memory import calm_collector, give_back
 from mergescale.server.settings import Settings
 from mergescale.server.tailnet import Parts
 from mergescale.server.wiring import Server, wire
@@ -64,6 +65,7 @@ async def _live(server: Server, stop: asyncio.Event, say: Callable[[str], object
         try:
             first = await _start(server, group, others)
             say(greeting(server.settings, server.settings.url, first=first))
+            calm_collector()
             log.info("server.started", url=server.settings.url)
             await stop.wait()
             log.info("server.stopping")
@@ -84,6 +86,7 @@ async def _start(
     await server.replica.bury(server.tailnets)
     others.append(group.create_task(server.replica.run(server.tailnets)))
     others.extend(group.create_task(follow()) for follow in server.following)
+    others.append(group.create_task(give_back()))
     first = await ensure_administrator(server.tailnets.default, server.settings, server.entropy)
     for part in server.parts:
         others.append(group.create_task(part.presence.run()))

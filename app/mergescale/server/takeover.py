@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -25,6 +26,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from mergescale.fanout.turns import Turns
 from mergescale.server.listeners import watch_for_dead_peer
 from mergescale.wire.httphead import Rejection, RequestHead, split_target
 
@@ -103,12 +105,14 @@ class Routes:
     Attributes:
         takeovers: who gets which upgrades.
         head_s: seconds a request head may take.
+        turns: paces takeovers, as everybody comes back at once after a restart.
         stopping: the edge closes; a connection that was being accepted just then comes too late.
     """
 
     takeovers: Mapping[Claim, Takeover]
     head_s: float = HEAD_S
     stopping: bool = False
+    turns: Turns = field(default_factory=Turns)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -217,7 +221,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _upgrade(self, rest: bytes) -> bytes:
         """Give the socket to whoever it is for; return what is still HTTP."""
         if self._takeover is not None:
-            self._hand_over(self._takeover, rest)
+            self._hand_over_in_turn(self._takeover, rest)
         elif self._websocket:
             # RFC 6455 4.1: a client sends nothing before the answer, so `rest` is empty.
             self.handle_websocket_upgrade()
@@ -227,7 +231,15 @@ class EdgeProtocol(HttpToolsProtocol):
             return self._without_upgrade() + rest
         return b""
 
+    def _hand_over_in_turn(self, takeover: Takeover, rest: bytes) -> None:
+        """Hand over now, or, when many come at once, with nothing read until then."""
+        if not self._routes.turns.take(partial(self._hand_over, takeover, rest)):
+            self.transport.pause_reading()
+
     def _hand_over(self, takeover: Takeover, rest: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
         answer = takeover(self._request_head(), self.server_state)
         if isinstance(answer, Rejection):
             self._reject(answer)

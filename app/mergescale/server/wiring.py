@@ -14,7 +14,7 @@ import structlog
 
 from mergescale.api.callers import Backend
 from mergescale.api.handlers import api_handlers
-from mergescale.control.app import machine_app
+from mergescale.control.app import Paced, machine_app
 from mergescale.control.c2n import C2n
 from mergescale.control.channel import Service
 from mergescale.control.poll import Poller
@@ -146,7 +146,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     machines = machine_app(
         Registrar(tailnets, bell, entropy, settings.url), Poller(tailnets, hubs, clock), c2n
     )
-    door = Door(noise, entropy, Service(machines))
+    door = Door(noise, entropy, Service(Paced(machines)))
     backend = Backend(
         tailnets,
         clock,
