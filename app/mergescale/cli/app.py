@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from mergescale import __version__
-from mergescale.cli import apikeys, auth, authkeys, gitops, nodes, policy, users
+from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, users
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.groups import show_help_without_command
 from mergescale.cli.health import health, version
@@ -59,6 +59,7 @@ for _command in (
     auth.app,
     gitops.app,
     policy.app,
+    config.app,
     health,
     version,
 ):

@@ -84,16 +84,14 @@ def _settings(said: dict[str, Any]) -> Settings:
 
 def _bad_setting(error: ValidationError) -> CommandFailed:
     """Return the first of pydantic's complaints as one line that names the setting."""
-    first, *others = error.errors(include_url=False, include_context=False)
-    what = first["msg"].removeprefix("Value error, ")
-    what = what[:1].lower() + what[1:]
+    from mergescale.server.configuration import told
+
+    (where, what), *others = told(error)
     more = f" (and {len(others)} more)" if others else ""
-    if not first["loc"]:
+    if not where:
         return CommandFailed(f"the settings contradict each other: {what}{more}")
-    name = ".".join(str(part) for part in first["loc"])
-    option = str(first["loc"][0])
     return CommandFailed(
-        f"the setting {name} cannot be: {what}{more}",
-        help=f"it comes from the command line, MERGESCALE_{option.upper()} or the file of"
-        " MERGESCALE_CONFIG",
+        f"the setting {'.'.join(where)} cannot be: {what}{more}",
+        help=f"it comes from the command line, MERGESCALE_{where[0].upper()} or the file of"
+        " MERGESCALE_CONFIG; `mergescale config check` says which",
     )

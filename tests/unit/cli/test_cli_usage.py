@@ -43,6 +43,7 @@ COMMANDS = {
     "auth": ("list", "approve", "reject"),
     "gitops": ("status", "sync"),
     "policy": ("check", "test"),
+    "config": ("check", "show"),
 }
 
 

@@ -1,0 +1,110 @@
+"""``mergescale config``: what the server would start with, and where that comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.command_line import CommandLine
+
+GOOD = """\
+# what we say about ourselves
+server_url = "https://vpn.example.com"
+database_url = "postgresql+psycopg://mergescale:hunter2@db.example.com/mergescale"
+
+[tailnets.corp]
+url = "https://git.example.com/policy.git"
+"""
+
+
+def test_every_value_names_where_it_comes_from(tmp_path: Path) -> None:
+    """File and line, the variable that wins over it, or the default; no password."""
+    file = tmp_path / "mergescale.toml"
+    file.write_text(GOOD, "utf-8")
+    environment = {
+        "MERGESCALE_CONFIG": str(file),
+        "MERGESCALE_SERVER_URL": "https://other.example.com",
+        "MERGESCALE_TAILNETS__CORP__BRANCH": "live",
+        "MERGESCALE_TOKEN": "mskey-api-for-the-command-line",
+    }
+    ended = CommandLine((), environment)("config", "check", "-o", "json")
+    assert (ended.code, ended.err) == (0, "")
+    settings, origins = {}, {}
+    for name, one in ended.json["settings"].items():
+        settings[name], origins[name] = one["value"], one["origin"]
+    assert settings["server_url"] == "https://other.example.com"
+    assert origins["server_url"] == "MERGESCALE_SERVER_URL"
+    assert settings["database_url"] == "postgresql+psycopg://mergescale:…@db.example.com/mergescale"
+    assert origins["database_url"] == f"{file}:3"
+    assert settings["tailnets"] == "corp: https://git.example.com/policy.git (live)"
+    assert origins["tailnets"] == "MERGESCALE_TAILNETS__CORP__BRANCH"
+    assert (settings["listen"], origins["listen"]) == ("127.0.0.1:8080", "default")
+    assert ended.json["problems"] == []
+    assert "hunter2" not in ended.out
+
+
+def test_show_leaves_the_defaults_out() -> None:
+    """What was said, and nothing else."""
+    mergescale = CommandLine((), {"MERGESCALE_BRANCH": "live"})
+    shown = mergescale("config", "show")
+    assert shown.out == "SETTING  VALUE  FROM\nbranch   live   MERGESCALE_BRANCH\n"
+    assert (shown.code, shown.err) == (0, "")
+    assert CommandLine()("config", "show").out == "every setting has its default\n"
+
+
+def test_every_problem_is_a_line(tmp_path: Path) -> None:
+    """The place, the setting, what is wrong, and what was probably meant; exit code 1."""
+    file = tmp_path / "mergescale.toml"
+    file.write_text(
+        'lisen = ":80"\nrelay_region = 0\n\n[tailnets.corp]\nurl = "/p"\nbranhc = "x"\n', "utf-8"
+    )
+    environment = {"MERGESCALE_LOG_LEVEL": "loud", "MERGESCALE_STAT_DIR": "var"}
+    ended = CommandLine((), environment)("config", "check", "--config", file)
+    assert (ended.code, ended.out) == (1, "")
+    levels = "input should be 'debug', 'info', 'warning' or 'error'"
+    assert sorted(ended.err.splitlines()) == [
+        f'error: {file}:1: lisen: no such setting; did you mean "listen"?',
+        f"error: {file}:2: relay_region: input should be greater than or equal to 1",
+        f'error: {file}:6: tailnets.corp.branhc: no such setting; did you mean "branch"?',
+        f"error: MERGESCALE_LOG_LEVEL: log_level: {levels}",
+        'error: MERGESCALE_STAT_DIR: stat_dir: no such setting; did you mean "state_dir"?',
+    ]
+
+
+def test_what_parses_and_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """Repositories, the database and the certificate are tried; credentials are not repeated."""
+    environment = {
+        "MERGESCALE_REPOSITORY": "https://ana:hunter2@git.example.com/policy.git",
+        "MERGESCALE_DATABASE_URL": "mysql://ana:hunter2@db/name",
+        "MERGESCALE_TLS_CERTIFICATE": str(tmp_path / "cert.pem"),
+        "MERGESCALE_TLS_KEY": str(tmp_path / "key.pem"),
+    }
+    ended = CommandLine((), environment)("config", "check")
+    lines = ended.err.splitlines()
+    assert ended.code == 1
+    assert [line.split(": ")[1:3] for line in lines] == [
+        ["MERGESCALE_DATABASE_URL", "database_url"],
+        ["MERGESCALE_TLS_CERTIFICATE", "tls_certificate"],
+        ["MERGESCALE_REPOSITORY", "repository"],
+    ]
+    assert lines[2].startswith(
+        "error: MERGESCALE_REPOSITORY: repository: an https address holds no user name"
+    )
+    assert "hunter2" not in ended.out + ended.err
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    """Not there, or not TOML: the line is named."""
+    file = tmp_path / "mergescale.toml"
+    mergescale = CommandLine()
+    ended = mergescale("config", "check", "--config", file)
+    missing = "the configuration file cannot be read: no such file or directory"
+    assert (ended.code, ended.err) == (1, f"error: {file}: {missing}\n")
+    file.write_text('listen = ":80"\nbranch = main\n', "utf-8")
+    ended = mergescale("config", "show", "--config", file)
+    assert (ended.code, ended.err) == (1, f"error: {file}:2: this is not TOML: invalid value\n")
+
+
+def test_settings_that_contradict_each_other_have_no_place() -> None:
+    """It is said what is wrong with them together."""
+    ended = CommandLine((), {"MERGESCALE_TLS_KEY": "key.pem"})("config", "check")
+    assert (ended.code, ended.err) == (1, "error: tls_certificate and tls_key go together\n")
