@@ -44,6 +44,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> RelayCertificate:
         tmp_path_factory.mktemp("relay") / "relay.pem",
         host="127.0.0.1",
         relay_key=RELAY_KEY,
+        passphrase=b"relay",
         now=datetime.now(UTC),  # noqa: TID251 - TLS compares it with the machine's clock
     )
 

@@ -117,7 +117,13 @@ def replicas(postgres: PostgresServer, folder: Path, **settings: str) -> Iterato
     """Run two replicas, the second one after the first, on a database of their own."""
     repository = PolicyRepository.from_example(folder / "policy", "01-start-up")
     url = postgres.new_database()
-    settings = {"database_url": url, "lease_s": str(LEASE_S), "relay": "false", **settings}
+    settings = {
+        "database_url": url,
+        "master_key_file": str(folder / "master-key"),
+        "lease_s": str(LEASE_S),
+        "relay": "false",
+        **settings,
+    }
     one, two = (
         Replica(ServerProcess(folder / name, repository.folder, settings))
         for name in ("one", "two")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
@@ -39,27 +39,33 @@ class RelayCertificate:
     """A chain on disk and its pin.
 
     Attributes:
-        path: PEM file: key, certificate, meta certificate.
+        path: PEM file: key (encrypted), certificate, meta certificate.
         pin: tailcfg.DERPNode.CertName.
+        passphrase: what the key is encrypted with.
     """
 
     path: Path
     pin: str
+    passphrase: bytes = field(repr=False)
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS server side; HTTP/1.1 only, as DERP upgrades need (spec 7.1)."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.path)
+        context.load_cert_chain(self.path, password=self.passphrase)
         context.set_alpn_protocols(["http/1.1"])
         return context
 
 
 def relay_certificate(
-    path: Path, *, host: str, relay_key: NodeKey, now: datetime
+    path: Path, *, host: str, relay_key: NodeKey, passphrase: bytes, now: datetime
 ) -> RelayCertificate:
-    """Return the certificate kept at `path`, made anew when it is for another host or key."""
-    kept = _read(path, host, relay_key)
+    """Return the certificate kept at `path`.
+
+    It is made anew when it is for another host or key, or when its key does not open with the
+    passphrase: clients learn the new pin with their next map.
+    """
+    kept = _read(path, host, relay_key, passphrase)
     if kept is not None:
         return kept
     key = ec.generate_private_key(ec.SECP256R1())
@@ -68,7 +74,7 @@ def relay_certificate(
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.BestAvailableEncryption(passphrase),
     ) + b"".join(
         certificate.public_bytes(serialization.Encoding.PEM) for certificate in (leaf, meta)
     )
@@ -77,16 +83,29 @@ def relay_certificate(
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
     fresh.replace(path)
-    return RelayCertificate(path, _pin(leaf))
+    return RelayCertificate(path, _pin(leaf), passphrase)
 
 
-def _read(path: Path, host: str, relay_key: NodeKey) -> RelayCertificate | None:
+def _read(path: Path, host: str, relay_key: NodeKey, passphrase: bytes) -> RelayCertificate | None:
     if not path.exists():
         return None
-    leaf, meta = x509.load_pem_x509_certificates(path.read_bytes())
+    pem = path.read_bytes()
+    if not _opens(pem, passphrase):
+        return None
+    leaf, meta = x509.load_pem_x509_certificates(pem)
     # The name is looked for in the bytes: parsing it warns about its length, see `_builder`.
     is_ours = _meta_name(relay_key).encode() in meta.public_bytes(serialization.Encoding.DER)
-    return RelayCertificate(path, _pin(leaf)) if is_ours and _host(leaf) == host else None
+    fits = is_ours and _host(leaf) == host
+    return RelayCertificate(path, _pin(leaf), passphrase) if fits else None
+
+
+def _opens(pem: bytes, passphrase: bytes) -> bool:
+    """Say whether the key is encrypted with this passphrase; one of an earlier version is not."""
+    try:
+        serialization.load_pem_private_key(pem, passphrase)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _leaf(key: ec.EllipticCurvePrivateKey, host: str, now: datetime) -> x509.Certificate:

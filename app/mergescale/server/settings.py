@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -83,6 +83,8 @@ class Settings(BaseSettings):
         listen: the one HTTP port: control, API, pages.
         state_dir: everything the server keeps lives here.
         database_url: SQLAlchemy URL; empty: SQLite in `state_dir`.
+        master_key: what the server's secrets are sealed under; empty: the one in the file.
+        master_key_file: where it is kept; empty: ``<state_dir>/master-key``.
         lease_s: seconds after which a replica that does not answer is taken for dead.
         repository: shorthand for the default tailnet's repository URL.
         branch, path: the same for its branch and folder.
@@ -105,6 +107,8 @@ class Settings(BaseSettings):
     listen: ListenText = "127.0.0.1:8080"
     state_dir: Path = Path("var")
     database_url: str = ""
+    master_key: SecretStr = SecretStr("")
+    master_key_file: Path | None = None
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     repository: str = ""
     branch: str = "main"
@@ -163,6 +167,11 @@ class Settings(BaseSettings):
     def unix_socket(self) -> Path:
         """Where the local command line reaches the server."""
         return self.socket or self.state_dir / "mergescale.sock"
+
+    @property
+    def master_key_path(self) -> Path:
+        """Where the master key is kept, unless it comes from the environment."""
+        return self.master_key_file or self.state_dir / "master-key"
 
     @property
     def admin_token_file(self) -> Path:

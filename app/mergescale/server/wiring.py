@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -46,6 +46,7 @@ from mergescale.server.health import Followed, health_checks
 from mergescale.server.http import Parts as HttpParts
 from mergescale.server.http import application, identified, raw
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
+from mergescale.server.master_key import unlock
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tailnet import (
@@ -66,7 +67,6 @@ from mergescale.store.database import Database
 from mergescale.store.journal import SqlJournal
 from mergescale.store.leases import SqlLeases
 from mergescale.store.schema import migrate
-from mergescale.store.server_secrets import get_or_create_secret
 from mergescale.store.wakeups import Wakeups
 from mergescale.web.handlers import web_handlers
 from mergescale.wire.noise import public_key
@@ -114,6 +114,14 @@ class _Relay:
     listener: TcpListener | None
 
 
+@dataclass(frozen=True, slots=True)
+class _RelayKeys:
+    """What the embedded relay proves itself with: its key, and what opens its certificate's."""
+
+    key: PrivateKey = field(repr=False)
+    passphrase: bytes = field(repr=False)
+
+
 async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     """Make every part; what must be given back is on `resources`.
 
@@ -124,18 +132,18 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = await _database(settings, resources)
 
+    secrets = await unlock(settings, database, clock, entropy)
+
     async def secret(name: str) -> PrivateKey:
-        made = await get_or_create_secret(
-            database, name, lambda: entropy.bytes(_KEY_BYTES), clock.now()
-        )
-        return PrivateKey(made)
+        return PrivateKey(await secrets.get_or_create(name, lambda: entropy.bytes(_KEY_BYTES)))
 
     noise = await secret("noise")
     journal = SqlJournal(database, _declared, clock, _unreadable)
     feeds = {TailnetName(name): Feeds() for name in settings.repositories}
     engines = {name: await Engine.open(name, journal, feed, clock) for name, feed in feeds.items()}
     tailnets = Tailnets(engines)
-    relay = _relay(settings, tailnets, await secret("derp"), clock, entropy)
+    relay_keys = _RelayKeys(await secret("derp"), secrets.key.passphrase("relay.pem"))
+    relay = _relay(settings, tailnets, relay_keys, clock, entropy)
     bell = LoginBell()
     terms = Terms(settings.lease_s, alone=not database.shared)
     replica = await Replica.join(SqlLeases(database, clock), clock, entropy, terms)
@@ -230,14 +238,14 @@ def _following(database: Database, journal: SqlJournal, tailnets: Tailnets) -> t
 def _relay(
     settings: Settings,
     tailnets: Tailnets,
-    key: PrivateKey,
+    keys: _RelayKeys,
     clock: SystemClock,
     entropy: SystemEntropy,
 ) -> _Relay | None:
     """Make the embedded relay, None if it is switched off."""
     if not settings.relay:
         return None
-    service = DerpService(key, tailnets.knows_node_key, entropy)
+    service = DerpService(keys.key, tailnets.knows_node_key, entropy)
     host = settings.relay_host or settings.url_host
     listen = Listen.parse(settings.relay_listen)
     port, pin, listener = settings.url_port, "", None
@@ -246,6 +254,7 @@ def _relay(
             settings.state_dir / "relay.pem",
             host=host,
             relay_key=service.public_key,
+            passphrase=keys.passphrase,
             now=clock.now(),
         )
         port, pin = listen.port, certificate.pin

@@ -290,7 +290,9 @@ class ServerSecretRow(_Row, table=True):
     """A key of the server itself, shared by all replicas and all tailnets.
 
     Attributes:
-        digest: SHA-256 of `value`, so that damage is told from a key.
+        value: sealed under a master key; the secret itself in rows of an earlier version.
+        digest: SHA-256 of `value`, so that damage is told from a wrong key.
+        sealed_by: fingerprint of the master key; null in rows of an earlier version.
     """
 
     __tablename__ = "server_secrets"
@@ -299,6 +301,7 @@ class ServerSecretRow(_Row, table=True):
     value: bytes
     digest: bytes
     created: datetime = _time()
+    sealed_by: str | None = None
 
 
 class LeaseRow(_Row, table=True):
