@@ -30,6 +30,9 @@ serve: $(STAMP) ## run the server on ./var; the first start says how to join
 test: $(STAMP) ## the whole suite, real clients included
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
+bench: $(STAMP) ## load of thousands of clients, a table, bench/results.json (BENCH="--help" for more)
+	$(BIN)/python -m bench --date "$$(date -u +%F)" --out bench/results.json $(BENCH)
+
 check: lint types imports test ## all that CI runs
 
 lint: $(STAMP) ## ruff: rules and format
@@ -55,4 +58,4 @@ requirements: $(STAMP) ## compile requirements/ anew, newest stable versions, wi
 clean: ## remove what the words above made
 	rm -rf $(VENV) var build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo serve test check lint types imports schemas requirements clean
+.PHONY: help setup demo serve test bench check lint types imports schemas requirements clean

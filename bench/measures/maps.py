@@ -1,0 +1,68 @@
+"""One full map, and one node's news for everybody."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from bench.machine import Machine
+from bench.process import cpu_s
+from bench.results import Figure
+from bench.site import Site
+from bench.swarm import Hearing, Swarm, each
+
+#: Viewers that ask; each on its own connection, so that nothing is warm but the server's pieces.
+_VIEWERS: Final = 200
+_WARM_UP: Final = 20
+
+
+async def full_map(site: Site, swarm: Swarm, rounds: int) -> list[Figure]:
+    """Ask for single full maps, one after another, and divide the server's processor time.
+
+    Everything is in it: the request, HTTP/2 and Noise both ways, the socket.
+    """
+    viewers = swarm.machines[:: max(1, len(swarm) // _VIEWERS)][:_VIEWERS]
+    await each(viewers[:_WARM_UP], Machine.read_map, 1)
+    sizes: list[int] = []
+
+    async def ask(machine: Machine) -> None:
+        sizes.append(len(await machine.read_map()))
+
+    spent_ms = []
+    for _ in range(rounds):
+        before = cpu_s(site.pid)
+        await each(viewers, ask, 1)
+        spent_ms.append((cpu_s(site.pid) - before) / len(viewers) * 1000)
+    note = f"{sum(sizes) // len(sizes):,} B compressed"
+    return [
+        Figure("processor time of one full map", len(swarm), tuple(spent_ms), "ms", 1, note=note)
+    ]
+
+
+async def endpoint_change(site: Site | None, swarm: Swarm, rounds: int) -> list[Figure]:
+    """Let one node say other endpoints; the clock runs from its request to its last peer's patch."""
+    took_s: list[float] = []
+    spent_ms: list[float] = []
+    encodings: set[int] = set()
+    for number in range(rounds):
+        mover, peers = (
+            swarm.machines[number],
+            [*swarm.machines[:number], *swarm.machines[number + 1 :]],
+        )
+        port = 50_000 + number
+        hearing = Hearing(peers, b":%d" % port)
+        before = cpu_s(site.pid) if site is not None else 0.0
+        with swarm.listening(hearing):
+            start = time.monotonic()
+            await mover.update(port)
+            took_s.append(await hearing.all() - start)
+        if site is not None:
+            spent_ms.append((cpu_s(site.pid) - before) * 1000)
+        encodings.add(len(hearing.distinct))
+        await swarm.quiet()
+    note = f"{max(encodings)} different message{'s' if max(encodings) > 1 else ''}"
+    if spent_ms:
+        note += f", {min(spent_ms):.0f} ms of the server's processor"
+    return [
+        Figure("endpoint change, all peers told", len(swarm), tuple(took_s), "s", 0.15, note=note)
+    ]
