@@ -94,7 +94,7 @@ def test_a_pending_login_survives_a_restart_of_the_server(site: Site) -> None:
     assert login in _logins(site)
     _approve(site, login, user=ALICE)
     # A client that is refused a connection tries again some seconds later.
-    site.settle(client, within_s=25)
+    site.settle(client, within_s=40)
     assert site.device("patient")["user"] == ALICE
     assert client.login_url == f"{site.server.url}/register/{login['id']}"
 
