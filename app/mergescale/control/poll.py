@@ -57,6 +57,9 @@ class Poller:
             raise Invalid(capver.refuse_text(request.version))
         found = self.tailnets.of_node(machine, request.node_key)
         if found is None:
+            await self.tailnets.freshen()
+            found = self.tailnets.of_node(machine, request.node_key)
+        if found is None:
             raise NotFound("node not found")
         engine, node = found
         hub = self.hubs[engine.snapshot.tailnet]

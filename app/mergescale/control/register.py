@@ -69,6 +69,8 @@ class Registrar:
         if not capver.is_supported(wire.version):
             return register.refused(capver.refuse_text(wire.version))
         request = self._request(machine, wire)
+        if not self._known(request):
+            await self.tailnets.freshen()
         engine = self._tailnet(request)
         if engine is None:
             return register.refused("this node key belongs to another tailnet")
@@ -108,6 +110,14 @@ class Registrar:
             followup=_login_in(wire.followup),
             ephemeral=wire.ephemeral,
         )
+
+    def _known(self, request: Request) -> bool:
+        """Say whether what the request names is known here, and not perhaps elsewhere only."""
+        if request.auth is not None:
+            return self.tailnets.of_auth_key(request.auth.id) is not None
+        if request.followup is not None:
+            return self.tailnets.of_login(request.followup) is not None
+        return self._of_node(request.machine_key, request.node_key) is not None
 
     def _tailnet(self, request: Request) -> Engine | None:
         """Return the tailnet the request is about; None if its node key is in another one.

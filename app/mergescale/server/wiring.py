@@ -232,6 +232,7 @@ def _following(database: Database, journal: SqlJournal, tailnets: Tailnets) -> t
     if not database.shared:
         return ()
     follower = Follower(tailnets, journal)
+    tailnets.catch_up = follower.look
     return follower.run, Wakeups(database, follower.heard, follower.wake).run
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from mergescale.domain.change import NOTHING, Change
@@ -21,7 +22,7 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.derive import derive
-from mergescale.state.outcome import Decision
+from mergescale.state.outcome import Decision, Outcome, outcome
 from mergescale.state.ports import (
     Batch,
     Feed,
@@ -124,6 +125,16 @@ class Engine:
         self._seen = head
         self._wake.set()
 
+    async def reach(self, head: Revision) -> None:
+        """Take in what others wrote, as `saw`, and wait until that was tried.
+
+        Raises:
+            EngineStopped: too late.
+        """
+        self.saw(head)
+        # Whatever is decided comes after what was seen.
+        await self.apply(_nothing)
+
     async def run(self) -> None:
         """Carry out what is pending, for ever; returns after `stop` once nothing is left."""
         batch: list[_Request] = []
@@ -131,11 +142,12 @@ class Engine:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._follow()
-                while self._pending:
+                while self._pending or self._seen is not None:
+                    while self._seen is not None:
+                        await self._follow()
                     batch, self._pending = self._pending[:BATCH_LIMIT], self._pending[BATCH_LIMIT:]
-                    await self._carry_out(batch)
-                    await self._follow()
+                    if batch:
+                        await self._carry_out(batch)
                 if self._stopped:
                     return
         finally:
@@ -248,6 +260,10 @@ def anew(snapshot: Snapshot, everything: Batch) -> Batch:
     stored = {(type(w.record), key_of(w.record)) for w in everything.writes}
     gone = [Drop(one) for one in snapshot.records() if (type(one), key_of(one)) not in stored]
     return Batch(everything.revision, [*gone, *everything.writes])
+
+
+def _nothing(snapshot: Snapshot, _: datetime) -> Outcome[None]:
+    return outcome(snapshot, (), None)
 
 
 def _settle(request: _Request, *, answer: object = None, error: Exception | None = None) -> None:

@@ -7,6 +7,7 @@ makes it sooner, and missing that costs nothing but the second.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Final
@@ -37,6 +38,8 @@ class Follower:
         self._poll_s = poll_s
         self._chance = chance
         self._woken = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._begun = 0
 
     def heard(self, tailnet: TailnetName, revision: Revision) -> None:
         """Pass on that a tailnet has this revision; a number that is not newer says nothing."""
@@ -51,7 +54,9 @@ class Follower:
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""
         while True:
-            await self.look()
+            # A database that is away is waited for; whoever needs it says that it is.
+            with contextlib.suppress(StoreUnavailable):
+                await self.look()
             pause_s = self._poll_s * (1 + _JITTER * (self._chance() - 0.5))
             try:
                 async with asyncio.timeout(pause_s):
@@ -61,14 +66,25 @@ class Follower:
             self._woken.clear()
 
     async def look(self) -> None:
-        """Compare every engine with the journal, once; a database that is away is no error."""
+        """Compare every engine with the journal, and wait until they took in what they lacked.
+
+        However many ask, one look is under way and one more follows for all who came meanwhile.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+            EngineStopped: too late.
+        """
+        begun_before = self._begun
+        async with self._one_at_a_time:
+            if self._begun == begun_before:
+                self._begun += 1
+                await self._compare()
+
+    async def _compare(self) -> None:
         before = {name: e.snapshot.revision for name, e in self._tailnets.engines.items()}
-        try:
-            heads = await self._journal.heads()
-        except StoreUnavailable:
-            return
+        heads = await self._journal.heads()
         for name, engine in self._tailnets.engines.items():
             head = heads.get(name, Revision(0))
             # Behind what this process knew was durable: an older database was put in its place.
             if head > engine.snapshot.revision or head < before[name]:
-                engine.saw(head)
+                await engine.reach(head)

@@ -6,7 +6,7 @@ one is let into that tailnet and no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from mergescale.domain.node import Node
 from mergescale.kernel.errors import NotFound
@@ -20,13 +20,26 @@ class Tailnets:
 
     Attributes:
         engines: never empty; fixed for the life of the process.
+        catch_up: takes in what other replicas wrote so far; None where there are none.
     """
 
     def __init__(self, engines: Mapping[TailnetName, Engine]) -> None:
         self.engines = dict(engines)
+        self.catch_up: Callable[[], Awaitable[None]] | None = None
 
     def __iter__(self) -> Iterator[Engine]:
         return iter(self.engines.values())
+
+    async def freshen(self) -> None:
+        """Take in what other replicas wrote; before something is refused for not being known.
+
+        It may have been made at another replica a moment ago, and a client does not ask twice.
+
+        Raises:
+            StoreUnavailable: what they wrote cannot be known now.
+        """
+        if self.catch_up is not None:
+            await self.catch_up()
 
     @property
     def default(self) -> Engine:
