@@ -23,9 +23,9 @@ from mergescale.policy.membership import (
     Moves,
     Seat,
     Table,
+    Usher,
     each_bit,
     empty_table,
-    seat_of,
     update,
 )
 from mergescale.policy.places import TAILNET_SOURCES, addresses, leads_into
@@ -70,9 +70,9 @@ class _Memory:
 
 def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
     """Resolve against all nodes of the snapshot."""
+    usher = Usher(policy, snapshot)
     seats: dict[Slot, Seat | None] = {
-        slot: seat_of(policy, snapshot, snapshot.nodes[node])
-        for node, slot in snapshot.slots.of.items()
+        slot: usher.seat(snapshot.nodes[node]) for node, slot in snapshot.slots.of.items()
     }
     table, _ = update(policy, empty_table(policy), seats)
     return ResolvedAccess(policy, snapshot.slots, table, _Memory())
@@ -100,12 +100,13 @@ class ResolvedAccess:
         if snapshot.slots.generation != self._slots.generation:
             return resolve(self._policy, snapshot)
         moved: dict[Slot, Seat | None] = {}
+        usher = Usher(self._policy, snapshot)
         for node_id in changed:
             node = snapshot.nodes.get(node_id)
             slot = (self._slots if node is None else snapshot.slots).of.get(node_id)
             if slot is None:
                 continue
-            seat = None if node is None else seat_of(self._policy, snapshot, node)
+            seat = None if node is None else usher.seat(node)
             if seat != self._table.seats.get(slot):
                 moved[slot] = seat
         if not moved:
