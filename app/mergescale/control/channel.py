@@ -84,6 +84,7 @@ class Channel(asyncio.Protocol):
         *,
         greeting: bytes,
         settled: Callable[[], None],
+        client: tuple[str, int] | None = None,
     ) -> None:
         """Wait for `connection_made`.
 
@@ -93,12 +94,14 @@ class Channel(asyncio.Protocol):
             registry: where this channel and its handlers are listed while they live.
             greeting: sent before the Noise response, in the same write: the 101, or nothing.
             settled: called exactly once, when the peer has proved its key or is gone.
+            client: who a trusted proxy says it is; None: whoever the socket's other end is.
         """
         self._accepted = accepted
         self._app = service.app
         self._limits = service.limits
         self._registry = registry
         self._greeting = greeting + accepted.response
+        self._client = client
         self._settled: Callable[[], None] | None = settled
         self._noise = accepted.transport
         self._pipe: Pipe | None = None
@@ -116,7 +119,7 @@ class Channel(asyncio.Protocol):
         self._timer = loop.call_later(self._limits.proof_s, self._proof_is_due)
         self._bridge = Bridge(
             self._app,
-            _peer(self._accepted, transport),
+            _peer(self._accepted, transport, self._client),
             self,
             tasks=self._registry.tasks,
             limits=self._limits,
@@ -233,11 +236,11 @@ class Channel(asyncio.Protocol):
             self._timer = None
 
 
-def _peer(accepted: Accepted, pipe: Pipe) -> Peer:
+def _peer(accepted: Accepted, pipe: Pipe, client: tuple[str, int] | None) -> Peer:
     return Peer(
         machine=accepted.peer,
         version=accepted.version,
-        client=_address(pipe.get_extra_info("peername")),
+        client=client or _address(pipe.get_extra_info("peername")),
         server=_address(pipe.get_extra_info("sockname")),
     )
 

@@ -80,11 +80,23 @@ class Door:
             return Outdated(error_frame(capver.refuse_text(accepted.version)))
         return accepted
 
-    def channel(self, accepted: Accepted, registry: Registry, *, greeting: bytes = b"") -> Channel:
+    def channel(
+        self,
+        accepted: Accepted,
+        registry: Registry,
+        *,
+        greeting: bytes = b"",
+        client: tuple[str, int] | None = None,
+    ) -> Channel:
         """Return the channel of an accepted peer, which counts as pending until it is settled."""
         self._pending += 1
         return Channel(
-            accepted, self._service, registry, greeting=greeting, settled=self._one_settled
+            accepted,
+            self._service,
+            registry,
+            greeting=greeting,
+            settled=self._one_settled,
+            client=client,
         )
 
     def _one_settled(self) -> None:
@@ -102,7 +114,9 @@ class Ts2021:
         switching = switching_protocols(PROTOCOL)
         match self._door.answer(request.header(HEADER)):
             case Accepted() as accepted:
-                return self._door.channel(accepted, registry, greeting=switching)
+                return self._door.channel(
+                    accepted, registry, greeting=switching, client=request.client
+                )
             case Outdated(frame):
                 return Farewell(switching + frame)
             case Rejection() as rejection:

@@ -22,7 +22,7 @@ from mergescale.gitops.source import Source
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.logs import masked
 from mergescale.server.settings import Repository, Settings
-from mergescale.server.tls import server_context
+from mergescale.server.tls import certificate_files
 from mergescale.store.database import parse_url
 
 PREFIX: Final = "MERGESCALE_"
@@ -149,8 +149,9 @@ def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
     """Try what can be tried without starting: addresses of repositories, database, certificate."""
     trials: dict[str, Callable[[], object]] = {
         "database_url": lambda: parse_url(settings.database),
-        "tls_certificate": lambda: server_context(settings),
     }
+    if (files := certificate_files(settings)) is not None:
+        trials["tls_certificate"] = files.context
     for tailnet, repository in settings.repositories.items():
         name = f"tailnets.{tailnet}" if tailnet in settings.tailnets else "repository"
         if repository is not None:

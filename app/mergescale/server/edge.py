@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.listeners import CannotListen, Listener, is_local, listen
+from mergescale.server.proxies import Proxies
 from mergescale.server.takeover import HEAD_S, Claim, EdgeProtocol, Routes, Takeover
 
 log = structlog.get_logger()
@@ -70,7 +71,8 @@ class Edge:
             app: the outer ASGI application; its lifespan runs once.
             listeners: where to listen.
             takeovers: who gets which upgrades.
-            trusted_proxies: addresses whose ``X-Forwarded-For`` and ``-Proto`` are believed.
+            trusted_proxies: addresses and networks whose ``X-Forwarded-For`` and ``-Proto`` are
+                believed; see ``server.proxies``.
             head_s: seconds a request head may take.
         """
         claims = {
@@ -78,7 +80,7 @@ class Edge:
         }
         self.state = ServerState()
         self._listeners = tuple(listeners)
-        self._routes = Routes(claims, head_s)
+        self._routes = Routes(claims, head_s, Proxies(trusted_proxies))
         self._config = Config(
             app,
             interface="asgi3",

@@ -85,7 +85,7 @@ async def _start(
     """Open for business; return whether this was the first start ever."""
     await server.replica.bury(server.tailnets)
     others.append(group.create_task(server.replica.run(server.tailnets)))
-    others.extend(group.create_task(follow()) for follow in server.following)
+    others.extend(group.create_task(follow()) for follow in server.endless)
     others.append(group.create_task(give_back()))
     first = await ensure_administrator(server.tailnets.default, server.settings, server.entropy)
     for part in server.parts:

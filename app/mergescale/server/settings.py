@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from mergescale.kernel.errors import Invalid
+from mergescale.server.proxies import parse_proxies
 
 #: The tailnet of a server that holds one.
 DEFAULT_TAILNET = "default"
@@ -54,6 +63,13 @@ def _url(text: str) -> str:
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError("the URL must have no path: clients ask for /key and /ts2021 at its root")
     return text.rstrip("/")
+
+
+def _listed(value: object) -> object:
+    """Take a list of TOML, or words between commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(one.strip() for one in value.split(",") if one.strip())
 
 
 ListenText = Annotated[str, AfterValidator(_listen)]
@@ -90,6 +106,7 @@ class Settings(BaseSettings):
         branch, path: the same for its branch and folder.
         tailnets: tailnet -> repository, for more than one.
         tls_certificate, tls_key: PEM files; the main listener then speaks TLS.
+        trusted_proxies: addresses and networks whose ``X-Forwarded-*`` headers are believed.
         relay: run a DERP relay and STUN.
         relay_listen: the relay's own TLS port, used while the main port has no TLS.
         relay_host: how clients reach the relay; empty: the host of `server_url`.
@@ -116,6 +133,9 @@ class Settings(BaseSettings):
     tailnets: dict[str, Repository] = Field(default_factory=dict)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    trusted_proxies: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(parse_proxies)
+    ] = ()
     relay: bool = True
     relay_listen: ListenText = "127.0.0.1:8443"
     relay_host: str = ""

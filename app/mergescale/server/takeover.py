@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 
 from mergescale.fanout.turns import Turns
 from mergescale.server.listeners import watch_for_dead_peer
+from mergescale.server.proxies import Proxies
 from mergescale.wire.httphead import Rejection, RequestHead, split_target
 
 #: Private names of uvicorn 0.54's ``HttpToolsProtocol`` that this module calls or overrides.
@@ -105,12 +106,14 @@ class Routes:
     Attributes:
         takeovers: who gets which upgrades.
         head_s: seconds a request head may take.
+        proxies: whose word about the client is believed.
         turns: paces takeovers, as everybody comes back at once after a restart.
         stopping: the edge closes; a connection that was being accepted just then comes too late.
     """
 
     takeovers: Mapping[Claim, Takeover]
     head_s: float = HEAD_S
+    proxies: Proxies = field(default_factory=lambda: Proxies(()))
     stopping: bool = False
     turns: Turns = field(default_factory=Turns)
 
@@ -270,13 +273,14 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _request_head(self) -> RequestHead:
         path, _, query = self.url.partition(b"?")
+        proxies = self._routes.proxies
         return RequestHead(
             method=self.parser.get_method().decode("latin-1"),
             path=unquote(path.decode("latin-1")),
             query=query,
             headers=tuple(self.headers),
-            client=self.client,
-            tls=self.scheme == "https",
+            client=proxies.client(self.client, self.headers),
+            tls=proxies.tls(self.client, self.headers, direct=self.scheme == "https"),
         )
 
     def _reject(self, rejection: Rejection) -> None:

@@ -58,7 +58,7 @@ from mergescale.server.tailnet import (
     watcher_of,
 )
 from mergescale.server.takeover import Claim, Takeover
-from mergescale.server.tls import server_context
+from mergescale.server.tls import Certificate, certificate_files
 from mergescale.state.engine import Engine
 from mergescale.state.follower import Follower
 from mergescale.state.replica import Replica, Terms
@@ -89,7 +89,8 @@ class Server:
         relay: everybody on the embedded relay, and what it forwarded; None without one.
         c2n: asks connected nodes.
         replica: this process beside others on the same database.
-        following: keeps up with what those commit; runs for ever. Empty for SQLite.
+        endless: what runs for ever beside the tailnets: it keeps up with what other replicas
+            commit, and with the certificate's files.
     """
 
     settings: Settings
@@ -102,7 +103,7 @@ class Server:
     relay: DerpService | None
     c2n: C2n
     replica: Replica
-    following: tuple[Endless, ...]
+    endless: tuple[Endless, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     """
     clock, entropy = SystemClock(), SystemEntropy()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = certificate_files(settings)
+    certificate = Certificate(files) if files is not None else None
     database = await _database(settings, resources)
 
     secrets = await unlock(settings, database, clock, entropy)
@@ -174,11 +177,16 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         relay=relay_handlers(relay.service) if relay is not None else [],
     )
     edge = Edge(
-        identified(application(handlers)), _listeners(settings, relay), _takeovers(door, relay)
+        identified(application(handlers)),
+        _listeners(settings, certificate, relay),
+        _takeovers(door, relay),
+        trusted_proxies=settings.trusted_proxies,
     )
     stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None
-    following = _following(database, journal, tailnets)
+    endless = _following(database, journal, tailnets)
+    if certificate is not None:
+        endless = (*endless, certificate.watch)
     return Server(
         settings,
         clock,
@@ -190,7 +198,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         service,
         c2n,
         replica,
-        following,
+        endless,
     )
 
 
@@ -274,10 +282,13 @@ def _relay(
     return _Relay(service, region, listener)
 
 
-def _listeners(settings: Settings, relay: _Relay | None) -> list[Listener]:
+def _listeners(
+    settings: Settings, certificate: Certificate | None, relay: _Relay | None
+) -> list[Listener]:
     main = Listen.parse(settings.listen)
+    tls = certificate.context if certificate is not None else None
     listeners: list[Listener] = [
-        TcpListener(main.host, main.port, server_context(settings), "listen"),
+        TcpListener(main.host, main.port, tls, "listen"),
         UnixListener(settings.unix_socket, setting="socket"),
     ]
     if relay is not None and relay.listener is not None:
