@@ -16,6 +16,7 @@ so that the loop serves others between them, and each computes its own delta.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -25,6 +26,7 @@ from typing import Final, Protocol, Self
 from mergescale.domain.change import Change
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.mailbox import Mailbox
+from mergescale.fanout.meter import Kind, Meter, Unmetered
 from mergescale.fanout.timers import Handle, Timers
 from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import NotFound
@@ -41,6 +43,8 @@ _JITTER_S: Final = 9.0
 #: LIMIT: clients woken before the loop looks for I/O again; a delta takes some 30 microseconds.
 _WOKEN_AT_ONCE: Final = 64
 
+#: LIMIT: policies whose delivery to a slow client is measured; the newest ones.
+_AWAITED: Final = 8
 #: LIMIT: messages beside the map that wait for a client; they answer to somebody with a deadline.
 _ASIDES: Final = 4
 
@@ -68,6 +72,7 @@ class Hub:
     Attributes:
         snapshot: the newest one published.
         encoder: makes this tailnet's messages.
+        meter: is told what was made and how long it took.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Hub:
     ) -> None:
         self.snapshot = snapshot
         self.encoder = encoder
+        self.meter: Meter = Unmetered()
         self._attendance = attendance
         self._timers = timers
         self._entropy = entropy
@@ -106,13 +112,18 @@ class Hub:
             before = self.snapshot
         self.snapshot = after
         reached, slots = audience(before, after, change), after.slots.of
+        in_force = None if after.deployment is before.deployment else time.perf_counter()
         for node, client in list(self._clients.items()):
             slot = slots.get(node)
             if slot is None:
                 client.farewell(before)
                 self._end(node)
-            elif client.post(after, change, concerned=bool(reached >> slot & 1)):
+                continue
+            concerned = bool(reached >> slot & 1)
+            if client.post(after, change, concerned=concerned):
                 self._wake(client)
+            if concerned and in_force is not None:
+                client.await_policy(after.revision, in_force)
 
     def attach(self, node: NodeId, compression: Compression) -> Client:
         """Open a stream of the node; an earlier one of the same node ends (spec 4.1).
@@ -193,6 +204,8 @@ class Client:
         self._silent = False
         self._asides: deque[bytes] = deque(maxlen=_ASIDES)
         self._last_words: bytes | None = None
+        # Policies that concern the client and that it does not hold yet, for the meter.
+        self._awaited: deque[tuple[Revision, float]] = deque(maxlen=_AWAITED)
 
     def __enter__(self) -> Self:
         return self
@@ -212,7 +225,10 @@ class Client:
         None of `next` may be sent before it: a delta that overtakes it ends the client's stream.
         """
         snapshot = self._mailbox.first()
-        return self._hub.encoder.full(snapshot, self.node, self._compression, now)
+        start = time.perf_counter()
+        frame = self._hub.encoder.full(snapshot, self.node, self._compression, now)
+        self._hub.meter.made(Kind.FULL, len(frame), time.perf_counter() - start)
+        return frame
 
     async def next(self) -> bytes | None:
         """Return the next message: a delta, or a keepalive after a silence; None at the end.
@@ -251,10 +267,20 @@ class Client:
     def delivered(self) -> None:
         """Say that the message returned last has been written whole."""
         self._mailbox.delivered()
+        self._note_reached()
 
     def post(self, latest: Snapshot, change: Change, *, concerned: bool) -> bool:
         """Note a publication; return whether the stream has to be woken."""
         return self._mailbox.post(latest, change, concerned=concerned)
+
+    def await_policy(self, revision: Revision, in_force: float) -> None:
+        """Measure how long it takes until the client holds this revision.
+
+        Args:
+            revision: the policy's.
+            in_force: when it came into force, by ``time.perf_counter``.
+        """
+        self._awaited.append((revision, in_force))
 
     def wake(self) -> None:
         """Let the stream look at its mailbox."""
@@ -271,16 +297,30 @@ class Client:
 
     def _pending_frame(self) -> bytes | None:
         if self._asides:
-            return seal([self._asides.popleft()], self._compression)
+            start = time.perf_counter()
+            aside = seal([self._asides.popleft()], self._compression)
+            return self._made(Kind.ASIDE, aside, start)
         if self._mailbox.waiting:
             step = self._mailbox.take()
+            start = time.perf_counter()
             frame = self._hub.encoder.delta(
                 step.sent, step.now, step.change, self.node, self._compression
             )
             if frame is not None:
-                return frame
-            self._mailbox.delivered()
-        return _KEEPALIVE[self._compression] if self._silent else None
+                return self._made(Kind.DELTA, frame, start)
+            self.delivered()
+        if not self._silent:
+            return None
+        return self._made(Kind.KEEPALIVE, _KEEPALIVE[self._compression], time.perf_counter())
+
+    def _made(self, kind: Kind, frame: bytes, start: float) -> bytes:
+        self._hub.meter.made(kind, len(frame), time.perf_counter() - start)
+        return frame
+
+    def _note_reached(self) -> None:
+        revision = self._mailbox.revision
+        while self._awaited and revision is not None and self._awaited[0][0] <= revision:
+            self._hub.meter.reached(time.perf_counter() - self._awaited.popleft()[1])
 
     def _ring(self) -> None:
         self._silent = True

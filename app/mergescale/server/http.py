@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from litestar import Litestar, Router, asgi
+from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders
-from litestar.handlers import ASGIRouteHandler
+from litestar.exceptions import NotFoundException
+from litestar.handlers import ASGIRouteHandler, BaseRouteHandler
 from litestar.types import ControllerRouterHandler, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -82,6 +84,13 @@ def identified(app: ASGIApplication) -> ASGIApplication:
             await app(scope, receive, send)
 
     return serve
+
+
+def require_local(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard what is for this machine's administrator: for others it does not exist."""
+    # INVARIANT(local): set by the edge for its unix socket only.
+    if connection.scope["state"].get("local") is not True:
+        raise NotFoundException
 
 
 def raw(path: str, app: ASGIApplication) -> ASGIRouteHandler:

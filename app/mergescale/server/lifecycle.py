@@ -99,6 +99,8 @@ async def _start(
             await server.stun.start()
         except OSError as error:
             raise CannotListen(server.settings.stun_listen, "stun_listen", error) from error
+    if server.metrics is not None:
+        await server.metrics.start()
     await server.edge.start()
     return first
 
@@ -120,6 +122,8 @@ async def _stop(server: Server, others: list[asyncio.Task[None]]) -> None:
     for part in server.parts:
         part.hub.close()
     await server.edge.stop(STOP_S)
+    if server.metrics is not None:
+        await server.metrics.stop(0)
     if server.stun is not None:
         server.stun.stop()
     for part in server.parts:

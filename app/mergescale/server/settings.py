@@ -113,6 +113,7 @@ class Settings(BaseSettings):
         relay_region: id of the relay's region; 900-999 are for private use.
         stun_listen: UDP port of STUN.
         socket: unix socket of the local command line; empty: ``<state_dir>/mergescale.sock``.
+        metrics_listen: where ``/metrics`` is served without a token; empty: the unix socket only.
         log_level, log_format: what is logged, and how.
     """
 
@@ -142,6 +143,9 @@ class Settings(BaseSettings):
     relay_region: int = Field(default=999, ge=1, le=65535)
     stun_listen: ListenText = "127.0.0.1:3478"
     socket: Path | None = None
+    metrics_listen: Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)] = (
+        ""
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import structlog
+from litestar import Router
 
 from mergescale.api.callers import Backend
 from mergescale.api.handlers import api_handlers
@@ -44,9 +45,16 @@ from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
 from mergescale.server.health import Followed, health_checks
 from mergescale.server.http import Parts as HttpParts
-from mergescale.server.http import application, identified, raw
+from mergescale.server.http import application, identified, raw, require_local
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
 from mergescale.server.master_key import unlock
+from mergescale.server.metrics import (
+    Gauges,
+    MeteredJournal,
+    Metrics,
+    metrics_app,
+    metrics_handler,
+)
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tailnet import (
@@ -90,7 +98,8 @@ class Server:
         c2n: asks connected nodes.
         replica: this process beside others on the same database.
         endless: what runs for ever beside the tailnets: it keeps up with what other replicas
-            commit, and with the certificate's files.
+            commit and with the certificate's files, and measures the loop.
+        metrics: the listener for metrics, None without one.
     """
 
     settings: Settings
@@ -104,6 +113,7 @@ class Server:
     c2n: C2n
     replica: Replica
     endless: tuple[Endless, ...]
+    metrics: Edge | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +153,16 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     noise = await secret("noise")
     journal = SqlJournal(database, _declared, clock, _unreadable)
     feeds = {TailnetName(name): Feeds() for name in settings.repositories}
-    engines = {name: await Engine.open(name, journal, feed, clock) for name, feed in feeds.items()}
+    metrics = Metrics()
+    metered = MeteredJournal(journal, metrics)
+    engines = {name: await Engine.open(name, metered, feed, clock) for name, feed in feeds.items()}
     tailnets = Tailnets(engines)
     relay_keys = _RelayKeys(await secret("derp"), secrets.key.passphrase("relay.pem"))
     relay = _relay(settings, tailnets, relay_keys, clock, entropy)
     bell = LoginBell()
     terms = Terms(settings.lease_s, alone=not database.shared)
     replica = await Replica.join(SqlLeases(database, clock), clock, entropy, terms)
-    around = _Around(settings, relay, bell, replica)
+    around = _Around(settings, relay, bell, replica, metrics)
     parts = [_tailnet(engine, feeds[name], around) for name, engine in engines.items()]
     hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
     c2n = C2n(entropy)
@@ -173,6 +185,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         control=[
             *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
             raw(TS2021_PATH, WebSocketDoor(door)),
+            Router("/", route_handlers=[metrics_handler(metrics.registry)], guards=[require_local]),
         ],
         relay=relay_handlers(relay.service) if relay is not None else [],
     )
@@ -184,7 +197,12 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     )
     stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None
-    endless = _following(database, journal, tailnets)
+    metrics.registry.register(
+        Gauges(
+            parts, clock, service, stun, lambda: len(edge.state.connections), lambda: door.pending
+        )
+    )
+    endless = (*_following(database, journal, tailnets), metrics.probe)
     if certificate is not None:
         endless = (*endless, certificate.watch)
     return Server(
@@ -199,6 +217,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         c2n,
         replica,
         endless,
+        _metrics_edge(settings, metrics),
     )
 
 
@@ -217,6 +236,7 @@ class _Around:
     relay: _Relay | None
     bell: LoginBell
     replica: Replica
+    metrics: Metrics
 
 
 def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
@@ -225,6 +245,7 @@ def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
     attendance = presence_of(engine, replica)
     encoder = Encoder(relay.region if relay is not None else None)
     hub = Hub(engine.snapshot, encoder, attendance, asyncio.get_running_loop(), entropy)
+    hub.meter = around.metrics
     feed.add(Announcer())
     feed.add(hub)
     feed.add(around.bell)
@@ -294,6 +315,14 @@ def _listeners(
     if relay is not None and relay.listener is not None:
         listeners.append(relay.listener)
     return listeners
+
+
+def _metrics_edge(settings: Settings, metrics: Metrics) -> Edge | None:
+    if not settings.metrics_listen:
+        return None
+    at = Listen.parse(settings.metrics_listen)
+    listener = TcpListener(at.host, at.port, setting="metrics_listen")
+    return Edge(metrics_app(metrics.registry), [listener], {})
 
 
 def _takeovers(door: Door, relay: _Relay | None) -> Mapping[Claim, Takeover]:
