@@ -135,7 +135,7 @@ class MeteredJournal:
         return revision
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Gauges(Collector):
     """Reads what the parts of the server count for themselves.
 
