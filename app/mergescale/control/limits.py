@@ -30,7 +30,8 @@ class Limits:
             dials again when it needs to.
         orphan_s: seconds a handler may go on after its client is gone, so that what it began in
             the store can end in good order.
-        pending_handshakes: connections of the whole process that wait for their proof.
+        pending_handshakes: connections of the whole process that wait for their proof; beyond
+            it the oldest is cut.
             LIMIT: a thousand clients that reconnect after a restart fit several times over.
         held_bytes: plaintext kept for a client whose socket is full.
             LIMIT: only answers to control frames get here, as handlers wait; megabytes of them

@@ -54,19 +54,18 @@ class Door:
         self._static = KeyPair.of(static)
         self._entropy = entropy
         self._service = service
-        self._pending = 0
+        # In the order of arrival.
+        self._pending: dict[Channel, None] = {}
 
     @property
     def pending(self) -> int:
         """How many channels wait for the first record of their peer."""
-        return self._pending
+        return len(self._pending)
 
     def answer(self, initiation: bytes | None) -> Accepted | Outdated | Rejection:
         """Answer an initiation in standard base64, 136 characters; None when it is missing."""
         if not initiation:
             return Rejection(400, "the tailscale handshake is missing")
-        if self._pending >= self._service.limits.pending_handshakes:
-            return Rejection(503, "too many handshakes at once, try again")
         try:
             message = base64.b64decode(initiation, validate=True)
         except (binascii.Error, ValueError):
@@ -88,19 +87,25 @@ class Door:
         greeting: bytes = b"",
         client: tuple[str, int] | None = None,
     ) -> Channel:
-        """Return the channel of an accepted peer, which counts as pending until it is settled."""
-        self._pending += 1
-        return Channel(
-            accepted,
-            self._service,
-            registry,
-            greeting=greeting,
-            settled=self._one_settled,
-            client=client,
-        )
+        """Return the channel of an accepted peer, which counts as pending until it is settled.
 
-    def _one_settled(self) -> None:
-        self._pending -= 1
+        Beyond ``pending_handshakes`` the oldest pending one is cut. A client proves itself one
+        round trip after its handshake, so whoever fills the room with silence (an initiation can
+        be replayed) drives out itself first, where refusing newcomers would let it lock the door.
+        """
+        while len(self._pending) >= self._service.limits.pending_handshakes:
+            oldest = next(iter(self._pending))
+            del self._pending[oldest]
+            oldest.abort()
+
+        def settle() -> None:
+            self._pending.pop(channel, None)
+
+        channel = Channel(
+            accepted, self._service, registry, greeting=greeting, settled=settle, client=client
+        )
+        self._pending[channel] = None
+        return channel
 
 
 class Ts2021:

@@ -86,7 +86,7 @@ class Channel(asyncio.Protocol):
         limits = self._service.limits
         self._pipe = transport
         self._open_channels.add(self)
-        self._service.doors.pending += 1
+        self._service.meet(self)
         self._timer = self._loop.call_later(limits.handshake_s, self._handshake_is_late)
         transport.set_write_buffer_limits(high=limits.high_water_bytes)
         transport.write(self._greeting + self._session.take())
@@ -154,8 +154,8 @@ class Channel(asyncio.Protocol):
         _cancel(self._timer)
         if self._connection is not None:
             self._service.leave(self._connection)
-        elif self._pipe is not None:
-            self._service.doors.pending -= 1
+        else:
+            self._service.met(self)
 
     # ------------------------------------------------------------------ service.Member
 
@@ -195,7 +195,7 @@ class Channel(asyncio.Protocol):
         # INVARIANT(server info first): written before the relay can have anything for it.
         self.write(self._session.take())
         self._connection = self._service.join(key, self)
-        self._service.doors.pending -= 1
+        self._service.met(self)
         if self._full:
             self._service.relay.pause(self._connection)
         self._keep_alive_in(self._service.keepalive_every_s())

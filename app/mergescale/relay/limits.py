@@ -27,7 +27,8 @@ class Limits:
         high_water_bytes: written bytes from which a client is paused, so that packets wait in
             the relay's lanes, where the oldest are dropped. LIMIT: enough for 200 Mbit/s at 5 ms
             per turn of the loop; much more would only make packets late.
-        pending: clients of the whole process that have not been admitted yet.
+        pending: clients of the whole process that have not been admitted yet; beyond it the
+            oldest is cut.
             LIMIT: each may make us buffer a ClientInfo of 256 KiB.
         connections_per_key: connections of one node key; the oldest one is cut.
             LIMIT: a client has one per region and for moments two, when its network changes.

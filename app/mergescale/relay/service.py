@@ -81,6 +81,8 @@ class DerpService:
         self._entropy = entropy
         # INVARIANT(members): exactly the connections registered with `relay`.
         self._members: dict[Connection, Member] = {}
+        # Not admitted yet, in the order of arrival.
+        self._strangers: dict[Member, None] = {}
 
     @property
     def public_key(self) -> NodeKey:
@@ -109,6 +111,24 @@ class DerpService:
         """Return seconds between the KeepAlives of one connection, jitter included."""
         share = int.from_bytes(self._entropy.bytes(4), "big") / (1 << 32)
         return self.limits.keepalive_s + share * self.limits.keepalive_jitter_s
+
+    def meet(self, member: Member) -> None:
+        """Note a connection that did not say yet who it is; too many, and the oldest is cut.
+
+        A client says it in one round trip, so those who say nothing drive out each other, where
+        refusing newcomers would let them lock the door.
+        """
+        while len(self._strangers) >= self.limits.pending:
+            oldest = next(iter(self._strangers))
+            self.met(oldest)
+            oldest.abort()
+        self._strangers[member] = None
+        self.doors.pending = len(self._strangers)
+
+    def met(self, member: Member) -> None:
+        """Note that a connection is no stranger any more: admitted, refused or gone."""
+        self._strangers.pop(member, None)
+        self.doors.pending = len(self._strangers)
 
     def admits(self, key: NodeKey) -> bool:
         """Ask the admission; whatever goes wrong there is a no."""

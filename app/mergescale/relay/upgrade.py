@@ -42,14 +42,11 @@ class Derp:
         A client that learnt our key from the certificate asks for a fast start: it has sent its
         first frame already and reads frames, no HTTP response.
         """
-        limits = self._service.limits
-        if self._service.doors.pending >= limits.pending:
-            return Rejection(503, "too many handshakes at once, try again")
         fast = request.header(FAST_START) == b"1"
         self._service.doors.fast += fast
         return Channel(
             self._service,
             registry.connections,
-            stall_s=limits.stall_s,
+            stall_s=self._service.limits.stall_s,
             greeting=b"" if fast else self._switching,
         )

@@ -44,18 +44,16 @@ class WebSocketDoor:
             await _refuse(send, Rejection(426, "DERP requires connection upgrade"), prefix="http")
             return
         await receive()  # websocket.connect
-        limits = self._service.limits
         if SUBPROTOCOL not in scope["subprotocols"]:
             refusal = Rejection(400, f"the subprotocol {SUBPROTOCOL} was expected")
-            await _refuse(send, refusal, prefix="websocket.http")
-        elif self._service.doors.pending >= limits.pending:
-            refusal = Rejection(503, "too many handshakes at once, try again")
             await _refuse(send, refusal, prefix="websocket.http")
         else:
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
             # uvicorn itself lists the WebSocket and tells it when the server stops.
             await _carry(
-                Channel(self._service, set(), stall_s=limits.message_stall_s), receive, send
+                Channel(self._service, set(), stall_s=self._service.limits.message_stall_s),
+                receive,
+                send,
             )
 
 

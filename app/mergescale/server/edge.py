@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.utils import formatdate
@@ -29,7 +30,14 @@ from uvicorn.server import ServerState
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.listeners import CannotListen, Listener, is_local, listen
 from mergescale.server.proxies import Proxies
-from mergescale.server.takeover import HEAD_S, Claim, EdgeProtocol, Routes, Takeover
+from mergescale.server.takeover import (
+    HEAD_S,
+    MESSAGE_S,
+    Claim,
+    EdgeProtocol,
+    Routes,
+    Takeover,
+)
 
 log = structlog.get_logger()
 
@@ -64,6 +72,8 @@ class Edge:
         *,
         trusted_proxies: Sequence[str] = (),
         head_s: float = HEAD_S,
+        message_s: float = MESSAGE_S,
+        sockets: int = sys.maxsize,
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
@@ -74,13 +84,16 @@ class Edge:
             trusted_proxies: addresses and networks whose ``X-Forwarded-For`` and ``-Proto`` are
                 believed; see ``server.proxies``.
             head_s: seconds a request head may take.
+            message_s: seconds a request's body may take.
+            sockets: connections at a time; see `descriptors.room`.
         """
         claims = {
             replace(claim, upgrade=claim.upgrade.lower()): to for claim, to in takeovers.items()
         }
         self.state = ServerState()
         self._listeners = tuple(listeners)
-        self._routes = Routes(claims, head_s, Proxies(trusted_proxies))
+        proxies = Proxies(trusted_proxies)
+        self._routes = Routes(claims, head_s, message_s, sockets, proxies)
         self._config = Config(
             app,
             interface="asgi3",

@@ -1,9 +1,9 @@
 """Logging: structlog everywhere, as lines for people or as JSON for machines.
 
 Event names are constant (``policy.applied``), values are keys. While a request is served its id is
-in every line (``request``), and over Noise the machine's short key (``machine``). Secrets have no
-business in a log; as a last guard, whatever looks like one of our keys or tokens, or like a password
-in a URL, is masked in the finished line.
+in every line (``request``), and over Noise the machine's short key (``machine``). No event can flood
+the log (``log_pace``). Secrets have no business in a log; as a last guard, whatever looks like one
+of our keys or tokens, or like a password in a URL, is masked in the finished line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from typing import Any, Final, Literal
 
 import structlog
+
+from mergescale.server.log_pace import Pace
 
 #: Texts of pre-auth keys and API tokens, private keys, and the password of a URL.
 _SECRET: Final = re.compile(
@@ -49,6 +51,7 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Pace())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

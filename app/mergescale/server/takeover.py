@@ -8,13 +8,20 @@ with whatever bytes were read behind the head. An upgrade that nobody claimed is
 uvicorn has no public way to give a socket away, so `EdgeProtocol` uses private hooks of
 ``HttpToolsProtocol``; they are listed in `UVICORN_HOOKS`, and a contract test pins them.
 
-What must hold: INVARIANT(bytes): bytes read behind the head of an upgrade reach its takeover
-(spec 9.3, pitfall 4).
+What must hold:
+
+* INVARIANT(bytes): bytes read behind the head of an upgrade reach its takeover (spec 9.3,
+  pitfall 4).
+* INVARIANT(room): there are at most `Routes.sockets` connections, and a newcomer is served all
+  the same while any of them waits for a request: the one that waits longest makes room.
+* INVARIANT(message): a request, trailers and all, has a deadline and a size, so that what a
+  client drips or pours behind its head keeps neither a handler nor memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,8 +45,11 @@ UVICORN_HOOKS = (
     "_should_upgrade_to_ws",
     "_unset_keepalive_if_required",
     "handle_websocket_upgrade",
+    "on_header",
     "on_headers_complete",
     "on_message_begin",
+    "on_message_complete",
+    "on_response_complete",
     "send_400_response",
 )
 #: Its attributes that this module reads or sets.
@@ -59,6 +69,11 @@ UPGRADE_ATTRIBUTES = (
 HEAD_BYTES = 32 << 10
 #: LIMIT: a head takes one round trip; without a deadline, silent sockets would pile up.
 HEAD_S = 20.0
+#: LIMIT: a body, its trailers and what is around them. The application refuses bodies at a small
+#: part of that, but the parser would go on to read, and to keep each trailer whole.
+MESSAGE_BYTES = 4 << 20
+#: LIMIT: nginx waits as long for each piece of a body; ours are small, so it is for all of one.
+MESSAGE_S = 60.0
 #: LIMIT: curl offers h2c in each request, one at a time; each one ignored copies what follows it.
 IGNORED_UPGRADES = 16
 
@@ -106,16 +121,23 @@ class Routes:
     Attributes:
         takeovers: who gets which upgrades.
         head_s: seconds a request head may take.
+        message_s: seconds from the end of a head to the end of the message.
+        sockets: connections that there may be, upgraded ones included.
         proxies: whose word about the client is believed.
         turns: paces takeovers, as everybody comes back at once after a restart.
         stopping: the edge closes; a connection that was being accepted just then comes too late.
+        waiting: those between accept and head, or between answer and next head; the one that
+            waits longest is first.
     """
 
     takeovers: Mapping[Claim, Takeover]
     head_s: float = HEAD_S
+    message_s: float = MESSAGE_S
+    sockets: int = sys.maxsize
     proxies: Proxies = field(default_factory=lambda: Proxies(()))
     stopping: bool = False
     turns: Turns = field(default_factory=Turns)
+    waiting: dict[EdgeProtocol, None] = field(default_factory=dict)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -129,23 +151,35 @@ class EdgeProtocol(HttpToolsProtocol):
         self._takeover: Takeover | None = None
         self._websocket = False
         self._head_open = True
-        self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._read_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
 
     # ------------------------------------------------------------------ asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the deadline of the first head."""
+        """Start the deadline of the first head; make room if there is none."""
         super().connection_made(transport)  # type: ignore[arg-type] # uvicorn narrows it
         watch_for_dead_peer(transport.get_extra_info("socket"))
-        self._head_timer = self.loop.call_later(self._routes.head_s, self._head_is_late)
+        self._end_in(self._routes.head_s)
+        self._routes.waiting[self] = None
+        if len(self.connections) > self._routes.sockets:
+            # Maybe this very one, when everybody else is busy.
+            next(iter(self._routes.waiting)).displace()
         if self._routes.stopping:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
-        self._stop_head_timer()
+        self._routes.waiting.pop(self, None)
+        self._stop_deadline()
         super().connection_lost(exc)
+
+    def displace(self) -> None:
+        """End now, so that somebody else has room. INVARIANT(room)."""
+        self._routes.waiting.pop(self, None)
+        # Not only in `connection_lost`, which comes later than the next newcomer.
+        self.connections.discard(self)
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Parse; at the end of an upgrade's head, decide who gets the rest."""
@@ -158,8 +192,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> bytes:
         """Parse `data`; return what is to be parsed again."""
-        if self._head_open:
-            self._head_bytes += len(data)
+        self._read_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -167,9 +200,15 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
         else:
-            if self._head_open and self._head_bytes > HEAD_BYTES:
-                self._reject(Rejection(431, "the request head is too long"))
+            self._check_size()
         return b""
+
+    def _check_size(self) -> None:
+        if self._head_open and self._read_bytes > HEAD_BYTES:
+            self._reject(Rejection(431, "the request head is too long"))
+        elif self._read_bytes > MESSAGE_BYTES:
+            # The answer may be on its way already, so there is nothing more to say.
+            self.transport.abort()
 
     # ------------------------------------------------------------------ the head
 
@@ -177,14 +216,31 @@ class EdgeProtocol(HttpToolsProtocol):
         """Begin a head, with its own deadline and size."""
         super().on_message_begin()
         self._takeover, self._websocket = None, False
-        self._head_open, self._head_bytes = True, 0
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self._routes.head_s, self._head_is_late)
+        self._head_open, self._read_bytes = True, 0
+        if self._deadline is None:
+            self._end_in(self._routes.head_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header; trailers, which nobody here reads, are dropped."""
+        if self._head_open:
+            super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        """End the deadline; a whole request may take as long to answer as it likes."""
+        self._stop_deadline()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless one has come already."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._routes.waiting[self] = None
 
     def on_headers_complete(self) -> None:
         """Normalise the target and decide, once, who gets the socket."""
         self._head_open = False
-        self._stop_head_timer()
+        self._routes.waiting.pop(self, None)
+        self._end_in(self._routes.message_s)
         authority, self.url = split_target(self.url)
         if authority:
             # SPEC(RFC 9112 3.2.2): an absolute target overrides the Host header.
@@ -226,6 +282,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._takeover is not None:
             self._hand_over_in_turn(self._takeover, rest)
         elif self._websocket:
+            self._stop_deadline()
             # RFC 6455 4.1: a client sends nothing before the answer, so `rest` is empty.
             self.handle_websocket_upgrade()
         elif self.parser.get_method() == b"CONNECT":
@@ -240,6 +297,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self.transport.pause_reading()
 
     def _hand_over(self, takeover: Takeover, rest: bytes) -> None:
+        self._stop_deadline()
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
@@ -287,12 +345,16 @@ class EdgeProtocol(HttpToolsProtocol):
         self.transport.write(rejection.encode())
         self.transport.close()
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
+    def _end_in(self, delay_s: float) -> None:
+        self._stop_deadline()
+        self._deadline = self.loop.call_later(delay_s, self._is_late)
+
+    def _is_late(self) -> None:
+        self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -41,6 +41,7 @@ from mergescale.relay.stun import StunServer
 from mergescale.relay.upgrade import PATH as DERP_PATH
 from mergescale.relay.upgrade import PROTOCOL as DERP_PROTOCOL
 from mergescale.relay.upgrade import Derp
+from mergescale.server import descriptors
 from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
 from mergescale.server.health import Followed, health_checks
@@ -194,6 +195,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         _listeners(settings, certificate, relay),
         _takeovers(door, relay),
         trusted_proxies=settings.trusted_proxies,
+        sockets=descriptors.room(),
     )
     stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None

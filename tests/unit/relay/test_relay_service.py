@@ -5,12 +5,10 @@ from structlog.testing import capture_logs
 from mergescale.kernel.keys import NodeKey, PrivateKey
 from mergescale.relay.limits import Limits
 from mergescale.relay.service import DerpService, Doors
-from mergescale.relay.upgrade import Derp
 from mergescale.wire.derp import node_key
 from mergescale.wire.derp.client import PacketReceived
-from mergescale.wire.httphead import Rejection, RequestHead
 from support.fake_time import in_fake_time
-from support.relayed import Client, FixedEntropy, MemoryPipe
+from support.relayed import Client, FixedEntropy
 
 RELAY = PrivateKey(b"\x11" * 32)
 ALICE = PrivateKey(b"\x22" * 32)
@@ -137,19 +135,14 @@ async def test_a_key_has_a_bounded_number_of_connections() -> None:
 
 
 @in_fake_time
-async def test_strangers_are_bounded_and_make_room_when_they_leave() -> None:
-    """More connections that did not say who they are than the limit get 503."""
-
-    class Registry:
-        def __init__(self) -> None:
-            self.connections: set[object] = set()
-
-    service = relay(Known(ALICE), Limits(pending=1))
-    head = RequestHead("GET", "/derp", b"", ((b"upgrade", b"DERP"),))
-    channel = Derp(service)(head, Registry())
-    assert not isinstance(channel, Rejection)
-    channel.connection_made(MemoryPipe())  # type: ignore[arg-type]
-    refusal = Derp(service)(head, Registry())
-    assert refusal == Rejection(503, "too many handshakes at once, try again")
-    channel.connection_lost(None)
-    assert not isinstance(Derp(service)(head, Registry()), Rejection)
+async def test_strangers_are_bounded_and_the_oldest_makes_room() -> None:
+    """One more that did not say who it is cuts the oldest; the admitted do not count."""
+    service = relay(Known(ALICE), Limits(pending=2))
+    admitted = Client(service, ALICE)
+    admitted.exchange()
+    strangers = [Client(service, BOB) for _ in range(4)]
+    cut = [[how for _, how in one.pipe.ended] for one in strangers]
+    assert cut == [["abort"], ["abort"], [], []]
+    assert (service.doors.pending, admitted.pipe.ended) == (2, [])
+    strangers[3].channel.connection_lost(None)
+    assert service.doors.pending == 1

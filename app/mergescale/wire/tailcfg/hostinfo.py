@@ -20,6 +20,10 @@ from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.wire.tailcfg.decode import Shape, convert, each, listed, parse_json, texted
 from mergescale.wire.tailcfg.names import Wire
 
+#: LIMIT: canonical JSON of a Hostinfo. A Go client's has 1 to 3 kB and grows with its open ports;
+#: it is kept for each of a thousand pending logins, which anybody may begin.
+MAX_HOSTINFO_BYTES: Final = 64 << 10
+
 Network = IPv4Network | IPv6Network
 #: tailcfg's opt.Bool: true, false, or None for unset.
 OptBool = bool | None
@@ -199,6 +203,8 @@ def read_hostinfo(value: Any) -> dict[str, Any]:
     except RecursionError:
         # The parser ran a few frames higher, so what it could just nest may not be written again.
         raise RemoteProtocolError("a hostinfo is nested too deep") from None
+    if len(tree[_RAW]) > MAX_HOSTINFO_BYTES:
+        raise RemoteProtocolError("a hostinfo is too long")
     return tree
 
 

@@ -101,7 +101,9 @@ class MapRequest(Wire, frozen=True, kw_only=True):
 
 
 def _endpoints(value: Any) -> list[str]:
-    kept = (_endpoint(texted(item)) for item in listed(value))
+    # Matched before the cache sees it: a cache of what strangers sent would keep megabytes.
+    formed = (text for item in listed(value) if _ENDPOINT.fullmatch(text := texted(item)))
+    kept = (_endpoint(text) for text in formed)
     return [text for text in kept if text][:MAX_ENDPOINTS]
 
 
