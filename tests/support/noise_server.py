@@ -130,13 +130,13 @@ async def serving(
     limits: Limits | None = None,
     listeners: Sequence[Listener] = (),
     takeovers: Mapping[Claim, Takeover] | None = None,
-    head_s: float = 20,
+    **edge_options: Any,
 ) -> AsyncGenerator[Serving, None]:
-    """Serve until the block ends, then stop with one second of grace."""
+    """Serve until the block ends, then stop with one second of grace; see `Edge` for options."""
     door = Door(SERVER, RandomEntropy(), Service(inner, limits or Limits()))
     outer = Outer(WebSocketDoor(door))
     claims = {Claim("/ts2021", PROTOCOL, "POST"): Ts2021(door), **(takeovers or {})}
-    edge = Edge(outer, listeners or [TcpListener("127.0.0.1", 0)], claims, head_s=head_s)
+    edge = Edge(outer, listeners or [TcpListener("127.0.0.1", 0)], claims, **edge_options)
     await edge.start()
     try:
         yield Serving(edge, door, outer)
