@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import resource
 from typing import Any
 
 import pytest
@@ -210,7 +211,7 @@ def test_the_bound_leaves_descriptors_for_the_server(
 ) -> None:
     """The soft limit is raised as far as is of use; some are kept for database and git."""
     now = [(soft, hard)]
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: now[-1])
-    monkeypatch.setattr(descriptors.resource, "setrlimit", lambda _, limit: now.append(limit))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: now.append(limit))
     assert descriptors.room() == room
     assert now[-1] == (raised, hard)
