@@ -1,0 +1,30 @@
+"""Fuzz one target with atheris (``make fuzz``): ``python tests/fuzz <target> [libFuzzer options]``.
+
+The committed seeds are the beginning; what libFuzzer finds new goes to the first folder it is
+given, never into the seeds. A crash writes its input to the current folder: fix the code, and add
+the input to the seeds, which ``test_fuzz_seeds.py`` replays.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+HERE = Path(__file__).parent
+
+with atheris.instrument_imports(include=["mergescale", "targets"]):
+    sys.path.insert(0, str(HERE))
+    from targets import TARGETS
+
+
+def main() -> None:
+    """Run until libFuzzer's own limits (``-max_total_time``) or the first crash."""
+    name, *options = sys.argv[1:]
+    seeds = str(HERE / "seeds" / name)
+    atheris.Setup([sys.argv[0], *options, seeds], TARGETS[name])
+    atheris.Fuzz()
+
+
+main()
