@@ -9,7 +9,7 @@ Lowest layer first; a package imports only from lines below its own (enforced, s
     fanout | store                         one mailbox per connected client | the only SQL
     control | relay | api | web | gitops   ts2021 | DERP and STUN | REST | pages | the watched repository
     server                                 composition root: settings, wiring, listeners, lifecycle
-    cli                                    talks HTTP to the API; policy commands work offline
+    cli                                    talks HTTP to the API; policy commands work offline, backups at the database
 
 Three flows, all forward; a loop closes only through a new decision:
 

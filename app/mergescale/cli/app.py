@@ -12,6 +12,7 @@ import click
 
 from mergescale import __version__
 from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, users
+from mergescale.cli.backup import backup, restore
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.groups import show_help_without_command
 from mergescale.cli.health import health, version
@@ -60,6 +61,8 @@ for _command in (
     gitops.app,
     policy.app,
     config.app,
+    backup,
+    restore,
     health,
     version,
 ):

@@ -33,7 +33,7 @@ def serve(context: click.Context, /, **said: str | None) -> None:
     before = context.obj
     if isinstance(before, Given) and before.state_dir is not None:
         said["state_dir"] = said["state_dir"] or str(before.state_dir)
-    settings = _settings({name: value for name, value in said.items() if value is not None})
+    settings = settings_from({name: value for name, value in said.items() if value is not None})
 
     from mergescale.server.lifecycle import run
     from mergescale.server.logs import set_up_logs
@@ -56,7 +56,7 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - the greeting
 
 
-def _settings(said: dict[str, Any]) -> Settings:
+def settings_from(said: dict[str, Any]) -> Settings:
     """Read the settings.
 
     Raises:

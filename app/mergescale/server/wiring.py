@@ -42,6 +42,7 @@ from mergescale.relay.upgrade import PATH as DERP_PATH
 from mergescale.relay.upgrade import PROTOCOL as DERP_PROTOCOL
 from mergescale.relay.upgrade import Derp
 from mergescale.server import descriptors
+from mergescale.server.backups import migrate_with_backup
 from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
 from mergescale.server.health import Followed, health_checks
@@ -75,7 +76,6 @@ from mergescale.state.tailnets import Tailnets
 from mergescale.store.database import Database
 from mergescale.store.journal import SqlJournal
 from mergescale.store.leases import SqlLeases
-from mergescale.store.schema import migrate
 from mergescale.store.wakeups import Wakeups
 from mergescale.web.handlers import web_handlers
 from mergescale.wire.noise import public_key
@@ -224,7 +224,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
 
 
 async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
-    await asyncio.to_thread(migrate, settings.database)
+    await asyncio.to_thread(migrate_with_backup, settings, SystemClock())
     database = Database.open(settings.database)
     resources.push_async_callback(database.dispose)
     return database

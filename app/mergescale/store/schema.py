@@ -6,7 +6,7 @@ is one transaction under a lock, and does nothing where nothing is to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -38,8 +38,13 @@ class SchemaTooNew(MergescaleError):
     code = "store.schema"
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, before: Callable[[str], None] | None = None) -> None:
     """Create the schema or bring it up to date; blocks, so call it before or beside the loop.
+
+    Args:
+        url: of the database.
+        before: called with the old revision when there is data to migrate, before anything is
+            changed; if it raises, nothing is.
 
     Raises:
         DatabaseUrlInvalid: not a URL of a supported database.
@@ -47,7 +52,44 @@ def migrate(url: str) -> None:
         StoreUnavailable: the database failed; nothing was changed.
     """
     with _locked(url) as connection:
+        stored = MigrationContext.configure(connection).get_current_revision()
+        if stored == newest():
+            return
+        if stored is not None and before is not None:
+            before(stored)
         command.upgrade(_config(connection), "head")
+
+
+@contextmanager
+def replacing(url: str) -> Iterator[Connection]:
+    """Open a transaction that may replace everything, while nobody migrates.
+
+    Raises:
+        DatabaseUrlInvalid: not a URL of a supported database.
+        SchemaTooNew: the database is of a newer version; nothing was changed.
+        StoreUnavailable: the database failed; nothing was changed.
+    """
+    with _locked(url) as connection:
+        yield connection
+
+
+def upgrade_to(connection: Connection, revision: str | None) -> None:
+    """Bring the schema up to a revision, or for None remove all of it with its data."""
+    if revision is None:
+        command.downgrade(_config(connection), "base")
+    else:
+        command.upgrade(_config(connection), revision)
+
+
+def knows(revision: str) -> bool:
+    """Say whether this version can bring a database of that revision up to date."""
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
+def newest() -> str:
+    """Return the revision of this version's schema."""
+    return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
 
 
 def unmigrate(url: str, revision: str = "base") -> None:
@@ -98,10 +140,8 @@ def _config(connection: Connection) -> Config:
 
 
 def _refuse_newer(connection: Connection) -> None:
-    scripts = ScriptDirectory.from_config(_config(connection))
-    known = {script.revision for script in scripts.walk_revisions()}
-    stored = set(MigrationContext.configure(connection).get_current_heads())
-    if not stored <= known:
+    stored = MigrationContext.configure(connection).get_current_heads()
+    if not all(knows(revision) for revision in stored):
         raise SchemaTooNew(
             "the database was migrated by a newer version of the server",
             help="run that version, or restore a backup from before its first start",

@@ -22,6 +22,8 @@ mergescale = CommandLine()
 COMMANDS = {
     "serve": (),
     "health": (),
+    "backup": (),
+    "restore": (),
     "version": (),
     "nodes": (
         "list",
