@@ -105,10 +105,11 @@ def words(text: str) -> list[list[str]]:
 
 def test_health_needs_no_token(world: World) -> None:
     """The server and its parts, by the socket and by the port, exit code 0."""
-    assert words(world.local("health").out)[:3] == [
+    assert words(world.local("health").out)[:4] == [
         ["PART", "STATE", "WHY"],
         ["server", "pass", "version", "0.1.0"],
         ["database", "pass", "-"],
+        ["clock", "pass", "-"],
     ]
     ended = world.remote()("health", "-o", "json")
     assert (ended.code, ended.json["status"]) == (0, "pass")

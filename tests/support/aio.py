@@ -19,13 +19,13 @@ P = ParamSpec("P")
 DEADLINE_S = 20.0
 
 
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
+def run(coroutine: Coroutine[Any, Any, None], *, deadline_s: float = DEADLINE_S) -> None:
     """Run `coroutine`; fail on the deadline, and on exceptions nobody looked at."""
     unhandled: list[dict[str, Any]] = []
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, told: unhandled.append(told))
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             await coroutine
 
     asyncio.run(main())

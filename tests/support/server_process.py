@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,15 @@ class ServerProcess:
 
     Attributes:
         settings: further ``MERGESCALE_`` settings by lower-case name.
+        variables: other environment variables of the server process, and of no other.
+        within: a command that runs the rest of its arguments in its own place.
     """
 
     state_dir: Path
     repository: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    within: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     relay_port: int = field(default_factory=free_port)
     stun_port: int = field(default_factory=free_port)
@@ -113,11 +117,11 @@ class ServerProcess:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mergescale", "serve"],
+                [*self.within, sys.executable, "-m", "mergescale", "serve"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment(),
+                env={**self.environment(), **self.variables},
                 start_new_session=True,
             )
         eventually("the server answers", self.healthy, within_s=wait_s)

@@ -9,6 +9,7 @@ from typing import Any
 from mergescale.api.health import Check, Checked, Health
 from mergescale.gitops.status import ConditionName
 from mergescale.gitops.watch import Watcher
+from mergescale.server.system import SystemClock
 from mergescale.server.tailnet import Parts
 from mergescale.state.ports import StoreUnavailable
 from mergescale.store.database import Database
@@ -29,10 +30,12 @@ class Followed:
         await self.watcher.sync(retry=True)
 
 
-def health_checks(database: Database, parts: Sequence[Parts]) -> Mapping[str, Check]:
-    """Return the checks of ``/health``: the database, and each tailnet's repository.
+def health_checks(
+    database: Database, clock: SystemClock, parts: Sequence[Parts]
+) -> Mapping[str, Check]:
+    """Return the checks of ``/health``: the database, the clock, each tailnet's repository.
 
-    A repository that cannot be followed is a warning: the last good commit stays in force, and
+    A clock that stepped is a warning: the server goes on by its own time. A repository that cannot be followed is a warning: the last good commit stays in force, and
     a load balancer that took the server out for it would make things worse.
     """
 
@@ -43,7 +46,11 @@ def health_checks(database: Database, parts: Sequence[Parts]) -> Mapping[str, Ch
             return Checked(Health.FAIL, error.message)
         return Checked(Health.PASS)
 
-    checks: dict[str, Check] = {"database": check_database}
+    async def check_clock() -> Checked:
+        doubt = clock.doubt()
+        return Checked(Health.WARN, doubt) if doubt else Checked(Health.PASS)
+
+    checks: dict[str, Check] = {"database": check_database, "clock": check_clock}
     for part in parts:
         if part.watcher is not None:
             name = f"repository:{part.engine.snapshot.tailnet}"

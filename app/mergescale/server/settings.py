@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from mergescale.kernel.errors import Invalid
+from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.proxies import parse_proxies
 
 #: The tailnet of a server that holds one.
@@ -102,6 +103,8 @@ class Settings(BaseSettings):
         master_key: what the server's secrets are sealed under; empty: the one in the file.
         master_key_file: where it is kept; empty: ``<state_dir>/master-key``.
         lease_s: seconds after which a replica that does not answer is taken for dead.
+        clock_confirm_s: how long the system's clock has to keep to a step forward to be believed.
+        trust_clock: believe the system's clock at the start, whatever moments are stored.
         repository: shorthand for the default tailnet's repository URL.
         branch, path: the same for its branch and folder.
         tailnets: tailnet -> repository, for more than one.
@@ -128,6 +131,8 @@ class Settings(BaseSettings):
     master_key: SecretStr = SecretStr("")
     master_key_file: Path | None = None
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
+    clock_confirm_s: float = Field(default=CONFIRM_S, ge=0)
+    trust_clock: bool = False
     repository: str = ""
     branch: str = "main"
     path: str = ""

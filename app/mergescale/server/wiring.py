@@ -76,6 +76,7 @@ from mergescale.state.tailnets import Tailnets
 from mergescale.store.database import Database
 from mergescale.store.journal import SqlJournal
 from mergescale.store.leases import SqlLeases
+from mergescale.store.reading import last_moment
 from mergescale.store.wakeups import Wakeups
 from mergescale.web.handlers import web_handlers
 from mergescale.wire.noise import public_key
@@ -140,11 +141,12 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     Raises:
         MergescaleError: the configuration or the database cannot be used; says why.
     """
-    clock, entropy = SystemClock(), SystemEntropy()
+    entropy = SystemEntropy()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = certificate_files(settings)
     certificate = Certificate(files) if files is not None else None
     database = await _database(settings, resources)
+    clock = await _clock(settings, database)
 
     secrets = await unlock(settings, database, clock, entropy)
 
@@ -163,7 +165,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     bell = LoginBell()
     terms = Terms(settings.lease_s, alone=not database.shared)
     replica = await Replica.join(SqlLeases(database, clock), clock, entropy, terms)
-    around = _Around(settings, relay, bell, replica, metrics)
+    around = _Around(settings, relay, bell, replica, metrics, clock)
     parts = [_tailnet(engine, feeds[name], around) for name, engine in engines.items()]
     hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
     c2n = C2n(entropy)
@@ -181,7 +183,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         regions={relay.region.id: relay.region.name} if relay is not None else {},
     )
     handlers = HttpParts(
-        api=api_handlers(backend, health_checks(database, parts)),
+        api=api_handlers(backend, health_checks(database, clock, parts)),
         web=web_handlers(tailnets, clock, lambda: settings.url),
         control=[
             *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
@@ -230,6 +232,15 @@ async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
     return database
 
 
+async def _clock(settings: Settings, database: Database) -> SystemClock:
+    """Return the time, which goes on from what is stored unless the operator knows better."""
+    stored = None
+    if not settings.trust_clock:
+        async with database.reading() as connection:
+            stored = await last_moment(connection)
+    return SystemClock(stored, settings.clock_confirm_s)
+
+
 @dataclass(frozen=True, slots=True)
 class _Around:
     """What the parts of every tailnet share."""
@@ -239,10 +250,11 @@ class _Around:
     bell: LoginBell
     replica: Replica
     metrics: Metrics
+    clock: SystemClock
 
 
 def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
-    clock, entropy = SystemClock(), SystemEntropy()
+    clock, entropy = around.clock, SystemEntropy()
     settings, relay, replica = around.settings, around.relay, around.replica
     attendance = presence_of(engine, replica)
     encoder = Encoder(relay.region if relay is not None else None)

@@ -22,7 +22,6 @@ from mergescale.domain.node import Node
 from mergescale.domain.record import Counters, Drop, Put, Record, RecordKey, Write
 from mergescale.domain.user import User
 from mergescale.kernel.clock import Clock
-from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.ports import (
     Batch,
@@ -46,6 +45,8 @@ from mergescale.store.mapping import (
     to_row,
 )
 from mergescale.store.reading import (
+    NO_RECORD,
+    Broken,
     Rows,
     everything,
     head_of,
@@ -316,8 +317,10 @@ class SqlJournal:
             for row in some:
                 key = key_in(kind, row)
                 try:
+                    if isinstance(row, Broken):
+                        raise row.error
                     yield kind, key, from_row(kind, row)
-                except (ValueError, TypeError, AttributeError, MergescaleError) as error:
+                except NO_RECORD as error:
                     report = ValueError(f"the stored {kind} '{key}' cannot be read")
                     report.__cause__ = error
                     self._on_unreadable(tailnet, report)

@@ -34,6 +34,7 @@ from mergescale.kernel.ids import (
 )
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
 from mergescale.store import tables
+from mergescale.store.shape import check_types
 
 #: Turns the stored texts into what they mean; raises when it cannot.
 Declare = Callable[[Mapping[str, str]], Declaration]
@@ -63,6 +64,10 @@ TABLES: Final[Mapping[Kind, Table]] = {
     Kind.NODE: tables.NODES,
     Kind.PRESENCE: tables.PRESENCE,
 }
+
+
+#: LIMIT: JavaScript and many a JSON reader know whole numbers up to here (spec 9.3, pitfall 44).
+_LAST_ID: Final = 2**53 - 1
 
 
 def kind_of(record: Record) -> Kind:
@@ -126,6 +131,8 @@ def from_row(kind: Kind, row: Row[Any]) -> Record:
         ValueError: the row holds what no record can.
         Invalid: a key has the wrong length.
     """
+    if kind in TABLES:
+        check_types(TABLES[kind], row)
     match kind:
         case Kind.COUNTERS:
             return Counters(NodeId(row.next_node), UserId(row.next_user))
@@ -322,7 +329,7 @@ def _node_values(node: Node) -> Values:
 
 def _node(row: Row[Any]) -> Node:
     return Node(
-        id=NodeId(row.id),
+        id=_node_id(row.id),
         stable_id=row.stable_id,
         machine_key=MachineKey(row.machine_key),
         node_key=NodeKey(row.node_key),
@@ -363,13 +370,24 @@ def _user_id(value: int | None) -> UserId | None:
     return None if value is None else UserId(value)
 
 
+def _node_id(value: int) -> NodeId:
+    if not 1 <= value <= _LAST_ID:
+        raise ValueError("it is no number of a node")
+    return NodeId(value)
+
+
 def _texts(texts: tuple[str, ...]) -> str:
     # ASCII only: PostgreSQL has no text with a NUL in it, and JSON's escape for it is fine.
     return json.dumps(texts, separators=(",", ":")) if texts else "[]"
 
 
 def _read_texts(text: str) -> tuple[str, ...]:
-    return () if text == "[]" else tuple(json.loads(text))
+    if text == "[]":
+        return ()
+    texts = json.loads(text)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("it is no list of texts")
+    return tuple(texts)
 
 
 def _prefixes(prefixes: tuple[Prefix, ...]) -> str:

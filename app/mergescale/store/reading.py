@@ -5,21 +5,47 @@ Every function runs in a transaction that its caller opened, so that all it read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mergescale.domain.record import RecordKey
+from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import NodeId, ReplicaId, Revision, TailnetName
 from mergescale.store.batch import Touched, read_touched
 from mergescale.store.mapping import TABLES, Kind
 from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
 
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Stands for a row that the driver cannot hand out: a value is not of its column's type.
+
+    Attributes:
+        key: of the record, as far as that can be read.
+    """
+
+    key: object
+    error: Exception
+
+
+#: What reading a row that is no record raises.
+NO_RECORD: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    DBAPIError,
+    MergescaleError,
+)
 #: Rows by the class of their records, in the order of loading.
-Rows = dict[Kind, Sequence[Row[Any]]]
+Rows = dict[Kind, Sequence[Row[Any] | Broken]]
 
 #: LIMIT: keys per IN list; SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _KEYS_PER_READ: Final = 500
@@ -33,6 +59,7 @@ _AFTER = (
     .where(JOURNAL.c.tailnet == bindparam("tailnet"), JOURNAL.c.revision > bindparam("revision"))
     .order_by(JOURNAL.c.revision)
 )
+_LAST_MOMENT = select(JOURNAL.c.at).order_by(JOURNAL.c.at.desc()).limit(1)
 _ALL: Final = {
     kind: select(table)
     .where(table.c.tailnet == bindparam("tailnet"))
@@ -40,12 +67,14 @@ _ALL: Final = {
     for kind, table in TABLES.items()
 }
 _SOME: Final = {
-    kind: select(table).where(
+    kind: select(table)
+    .where(
         table.c.tailnet == bindparam("tailnet"),
         table.c["node_id" if kind is Kind.PRESENCE else "id"].in_(
             bindparam("keys", expanding=True)
         ),
     )
+    .order_by(*table.primary_key.columns)
     for kind, table in TABLES.items()
 }
 
@@ -66,7 +95,7 @@ async def in_force(connection: AsyncConnection, head: Row[Any] | None) -> Row[An
 async def everything(connection: AsyncConnection, tailnet: TailnetName) -> Rows:
     """Return all rows of the tailnet's records."""
     return {
-        kind: (await connection.execute(query, {"tailnet": tailnet})).all()
+        kind: await _rows(connection, kind, query, {"tailnet": tailnet})
         for kind, query in _ALL.items()
     }
 
@@ -99,12 +128,18 @@ async def rows_of(
             keys[kind].add(key)
     rows: Rows = {}
     for kind, wanted in keys.items():
-        found: list[Row[Any]] = []
+        found: list[Row[Any] | Broken] = []
         for chunk in _chunks(sorted(wanted)):
             parameters = {"tailnet": tailnet, "keys": chunk}
-            found.extend((await connection.execute(_SOME[kind], parameters)).all())
+            found.extend(await _rows(connection, kind, _SOME[kind], parameters))
         rows[kind] = found
     return rows
+
+
+async def last_moment(connection: AsyncConnection) -> datetime | None:
+    """Return the newest moment at which anything was committed, None before the first."""
+    moment: datetime | None = await connection.scalar(_LAST_MOMENT)
+    return moment
 
 
 def _chunks(keys: Iterable[Any]) -> Iterator[list[Any]]:
@@ -113,8 +148,78 @@ def _chunks(keys: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def key_in(kind: Kind, row: Row[Any]) -> RecordKey:
+async def _rows(
+    connection: AsyncConnection, kind: Kind, query: Select[Any], parameters: Mapping[str, Any]
+) -> list[Row[Any] | Broken]:
+    """Return the rows of an ordered query; one that cannot be handed out costs only itself."""
+    try:
+        return list((await connection.execute(query, parameters)).all())
+    except Exception as error:
+        if not _about_values(error):
+            raise
+    count = select(func.count()).select_from(query.order_by(None).subquery())
+    rows = await connection.scalar(count, parameters)
+    return await _by_halves(connection, kind, query, parameters, range(rows or 0))
+
+
+async def _by_halves(
+    connection: AsyncConnection,
+    kind: Kind,
+    query: Select[Any],
+    parameters: Mapping[str, Any],
+    places: range,
+) -> list[Row[Any] | Broken]:
+    """Return the rows at these places; what cannot be read is found by halving."""
+    part = query.limit(len(places)).offset(places.start)
+    try:
+        return list((await connection.execute(part, parameters)).all())
+    except Exception as error:
+        if not _about_values(error):
+            raise
+        if len(places) == 1:
+            return [Broken(await _key_at(connection, kind, part, parameters), error)]
+    middle = places.start + len(places) // 2
+    found: list[Row[Any] | Broken] = []
+    for half in (range(places.start, middle), range(middle, places.stop)):
+        found += await _by_halves(connection, kind, query, parameters, half)
+    return found
+
+
+async def _key_at(
+    connection: AsyncConnection, kind: Kind, one: Select[Any], parameters: Mapping[str, Any]
+) -> object:
+    """Return the key of a row of which only that may be readable; None if not even that is."""
+    keys = [column for column in TABLES[kind].primary_key.columns if column.name != "tailnet"]
+    try:
+        row = (await connection.execute(one.with_only_columns(*keys), parameters)).one()
+    except Exception as error:
+        if not _about_values(error):
+            raise
+        return None
+    return row[0] if len(row) == 1 else tuple(row)
+
+
+def _about_values(error: Exception) -> bool:
+    """Say whether it is what was read that is wrong, and not the reading.
+
+    INVARIANT(rows do not vanish): a disk or a connection that fails must not look like rows that
+    mean nothing. A database gives its own failures a code; a driver that cannot decode has none.
+    """
+    if isinstance(error, DBAPIError):
+        original = error.orig
+        coded = getattr(original, "sqlite_errorcode", None) or getattr(original, "sqlstate", None)
+        return not error.connection_invalidated and coded is None and _is_decoding(original)
+    return isinstance(error, (ValueError, TypeError, OverflowError))
+
+
+def _is_decoding(error: BaseException | None) -> bool:
+    return "decode" in str(error).lower()
+
+
+def key_in(kind: Kind, row: Row[Any] | Broken) -> RecordKey:
     """Return the key of the record that the row is or was meant to be."""
+    if isinstance(row, Broken):
+        return cast("RecordKey", row.key)
     if kind is Kind.PRESENCE:
         return row.node_id, row.replica
     key: RecordKey = row.id
