@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Parallel test workers; real clients and servers share the cores.
 JOBS   ?= 2
+# Seconds for each target of `make fuzz`.
+FUZZ_S ?= 60
 
 .DEFAULT_GOAL := help
 
@@ -33,6 +35,15 @@ test: $(STAMP) ## the whole suite, real clients included
 bench: $(STAMP) ## load of thousands of clients, a table, bench/results.json (BENCH="--help" for more)
 	$(BIN)/python -m bench --date "$$(date -u +%F)" --out bench/results.json $(BENCH)
 
+$(VENV)/.fuzz: $(STAMP) requirements/fuzz.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(VENV)/.fuzz ## each fuzz target for FUZZ_S seconds (60); what it finds goes to var/fuzz
+	@for target in noise tailcfg derp stun; do mkdir -p var/fuzz/$$target && \
+	    $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) -max_len=8192 \
+	    -artifact_prefix=var/fuzz/ var/fuzz/$$target || exit 1; done
+
 check: lint types imports test ## all that CI runs
 
 lint: $(STAMP) ## ruff: rules and format
@@ -54,8 +65,11 @@ requirements: $(STAMP) ## compile requirements/ anew, newest stable versions, wi
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --no-header --extra dev \
 	    -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header --extra fuzz \
+	    -c requirements/runtime.txt pyproject.toml -o requirements/fuzz.txt
 
 clean: ## remove what the words above made
 	rm -rf $(VENV) var build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo serve test bench check lint types imports schemas requirements clean
+.PHONY: help setup demo serve test fuzz bench check lint types imports schemas requirements clean

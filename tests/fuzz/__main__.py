@@ -14,9 +14,9 @@ import atheris
 
 HERE = Path(__file__).parent
 
-with atheris.instrument_imports(include=["mergescale", "targets"]):
-    sys.path.insert(0, str(HERE))
-    from targets import TARGETS
+with atheris.instrument_imports(include=["mergescale", "fuzz"]):
+    sys.path.insert(0, str(HERE.parent))
+    from fuzz.targets import TARGETS
 
 
 def main() -> None:

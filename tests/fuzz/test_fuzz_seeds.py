@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from fuzz.targets import TARGETS
+
 HERE = Path(__file__).parent
 SEEDS = sorted(path for path in (HERE / "seeds").glob("*/*") if path.is_file())
-
-
-def _targets() -> Any:
-    spec = importlib.util.spec_from_file_location("fuzz_targets", HERE / "targets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TARGETS = _targets().TARGETS
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda path: f"{path.parent.name}-{path.name}")
