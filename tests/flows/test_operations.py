@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from mergescale.kernel.keys import MachineKey, PrivateKey
+from mergescale.state.throttle import API_TOKEN, AUTH_KEY_MACHINE
 from mergescale.wire.noise import public_key
 from support.aio import aio
 from support.control_world import Device
@@ -45,7 +46,9 @@ def api(server: ServerProcess) -> Iterator[Api]:
 
 
 @contextlib.asynccontextmanager
-async def device(server: ServerProcess, name: str) -> AsyncIterator[Device]:
+async def device(
+    server: ServerProcess, name: str, version: int = CAPABILITY_VERSION
+) -> AsyncIterator[Device]:
     """Connect a machine."""
     async with httpx.AsyncClient(trust_env=False) as http:
         told = await http.get(f"{server.url}/key?v={CAPABILITY_VERSION}")
@@ -55,9 +58,9 @@ async def device(server: ServerProcess, name: str) -> AsyncIterator[Device]:
         server.port,
         machine=machine,
         server=MachineKey.parse(told.json()["publicKey"]),
-        version=CAPABILITY_VERSION,
+        version=version,
     ) as noise:
-        yield Device(name, noise, public_key(machine), CAPABILITY_VERSION)
+        yield Device(name, noise, public_key(machine), version)
 
 
 def scraped(server: ServerProcess) -> str:
@@ -187,6 +190,39 @@ def test_a_password_in_a_setting_is_not_repeated(setting: str, text: str, tmp_pa
     assert done.returncode == 1
     assert "error: " in said
     assert "hunter2" not in said
+
+
+def test_wrong_tokens_have_to_wait(server: ServerProcess, api: Api) -> None:
+    """A 429 with Retry-After, for a good token too; not for the socket, nor for no token at all."""
+    token = token_of(server).decode()
+    devices = f"{server.url}/api/v2/tailnet/-/devices"
+    with httpx.Client(headers={"authorization": f"Bearer {token}x"}) as guesser:
+        statuses = [guesser.get(devices).status_code for _ in range(API_TOKEN.burst)]
+        assert set(statuses) == {401}
+        limited = guesser.get(devices)
+    assert limited.status_code == 429
+    assert 0 < int(limited.headers["retry-after"]) <= API_TOKEN.every_s
+    assert limited.json()["message"].startswith("too many failed attempts, try again in ")
+    assert api.http.get(devices).status_code == 429
+    assert httpx.get(devices).status_code == 401
+    assert server.cli("nodes", "list").returncode == 0
+
+
+@aio
+async def test_refused_keys_have_to_wait(server: ServerProcess, api: Api) -> None:
+    """A text for its user, or a 429 for a client that can wait; another machine still joins."""
+    good = await asyncio.to_thread(api.auth_key, user=some_user(server))
+    async with device(server, "guesser") as old, device(server, "guesser", 137) as new:
+        for _ in range(AUTH_KEY_MACHINE.burst):
+            refused = await old.register(auth=good + "x")
+            assert "too many" not in refused["Error"]
+        refused = await old.register(auth=good)
+        assert refused["Error"].startswith("too many failed attempts, try again in ")
+        answer = await new.post("/machine/register", new.register_request(auth=good))
+        assert answer.status == 429
+        assert 0 < int(answer.headers["retry-after"]) <= AUTH_KEY_MACHINE.every_s
+    async with device(server, "laptop") as laptop:
+        await laptop.join(good)
 
 
 @aio

@@ -30,12 +30,13 @@ from mergescale.identity.principals import (
     shown_token,
 )
 from mergescale.kernel.clock import Clock, Entropy
-from mergescale.kernel.errors import Invalid, NotFound
+from mergescale.kernel.errors import Invalid, NotFound, Unauthorized
 from mergescale.kernel.ids import ApiKeyId, TailnetName
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import StoreUnavailable
 from mergescale.state.tailnets import Tailnets
+from mergescale.state.throttle import API_TOKEN, Throttle, place
 
 #: In the path of Tailscale's API: the tailnet of whoever asks.
 OWN_TAILNET: Final = "-"
@@ -60,6 +61,7 @@ class Backend:
     Attributes:
         repositories: the tailnets that follow one.
         regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
+        throttle: bounds failed attempts; None for no bound.
     """
 
     tailnets: Tailnets
@@ -67,6 +69,7 @@ class Backend:
     entropy: Entropy
     repositories: Mapping[TailnetName, Repository] = field(default_factory=dict)
     regions: Mapping[int, str] = field(default_factory=dict)
+    throttle: Throttle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,16 @@ async def _let_in(
     # all the same: whoever sends one wants to be its tailnet's operator.
     if authorization is None and connection.scope["state"].get("local") is True:
         return backend.tailnets.named(named), LOCAL_OPERATOR
-    engine, principal = _by_token(backend, authorization)
+    if authorization is None or backend.throttle is None:
+        engine, principal = _by_token(backend, authorization)
+    else:
+        who = place(connection.client.host if connection.client is not None else "")
+        backend.throttle.check(API_TOKEN, who)
+        try:
+            engine, principal = _by_token(backend, authorization)
+        except Unauthorized:
+            await backend.throttle.failed(API_TOKEN, who)
+            raise
     if named not in {OWN_TAILNET, engine.snapshot.tailnet}:
         raise NotFound("no such tailnet")
     await _note_use(backend, engine, principal)

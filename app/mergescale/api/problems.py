@@ -29,6 +29,7 @@ from mergescale.kernel.errors import (
 )
 from mergescale.state.engine import EngineStopped
 from mergescale.state.ports import StoreUnavailable
+from mergescale.state.throttle import TooManyAttempts
 
 log = structlog.get_logger()
 
@@ -135,6 +136,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 def _say(request: Request[Any, Any, Any], error: Exception) -> _Said:
     match error:
+        case TooManyAttempts(retry_after_s=retry_after_s):
+            headers = {"retry-after": str(retry_after_s)}
+            return _Said(HTTPStatus.TOO_MANY_REQUESTS, error.message, "", error.code, headers)
         case StoreUnavailable() | EngineStopped():
             log.error("request.not-stored", request=request_id(request.scope), why=error.message)
             text = "the server cannot write at the moment, nothing was changed"

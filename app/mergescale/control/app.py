@@ -20,6 +20,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.status_codes import (
     HTTP_200_OK,
     HTTP_204_NO_CONTENT,
+    HTTP_429_TOO_MANY_REQUESTS,
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
@@ -35,9 +36,21 @@ from mergescale.kernel.errors import Invalid, MergescaleError, NotFound, RemoteP
 from mergescale.kernel.keys import MachineKey
 from mergescale.state.engine import EngineStopped
 from mergescale.state.ports import StoreUnavailable
+from mergescale.state.throttle import (
+    AUTH_KEY_HOST,
+    AUTH_KEY_MACHINE,
+    Throttle,
+    TooManyAttempts,
+    place,
+)
 from mergescale.wire.tailcfg.encode import encode
 from mergescale.wire.tailcfg.map_request import decode_map_request
-from mergescale.wire.tailcfg.register import decode_register_request
+from mergescale.wire.tailcfg.register import (
+    RegisterRequest,
+    RegisterResponse,
+    decode_register_request,
+    refused,
+)
 
 log = structlog.get_logger()
 
@@ -53,19 +66,34 @@ _STATUS: dict[type[MergescaleError], int] = {
 #: When to come back after a 503; clients of today have their own backoff, load balancers read it.
 RETRY_AFTER_S = "5"
 
+#: WIRE(capver 137): clients wait for Retry-After of a register request; older ones are shown a text.
+RETRY_AFTER_CAPVER = 137
+
 _FRAMES = "application/octet-stream"
 
 AnyRequest = Request[Any, Any, Any]
 
 
-def machine_app(registrar: Registrar, poller: Poller, c2n: C2n) -> Litestar:
-    """Return the application behind every Noise connection."""
+def machine_app(
+    registrar: Registrar, poller: Poller, c2n: C2n, throttle: Throttle | None = None
+) -> Litestar:
+    """Return the application behind every Noise connection.
+
+    Args:
+        registrar: answers register requests.
+        poller: answers map requests.
+        c2n: takes nodes' answers to requests of ours.
+        throttle: bounds refused auth keys; None for no bound.
+    """
 
     @post("/machine/register", status_code=HTTP_200_OK)
     async def register(request: AnyRequest) -> Response[bytes]:
         """Answer tailcfg.RegisterRequest."""
         wire = decode_register_request(await request.body())
-        answer = await registrar.answer(_machine(request), wire)
+        if throttle is None or not wire.auth_key:
+            answer = await registrar.answer(_machine(request), wire)
+        else:
+            answer = await _with_key(registrar, throttle, request, wire)
         return Response(encode(answer), media_type="application/json")
 
     @post("/machine/map", status_code=HTTP_200_OK)
@@ -149,6 +177,27 @@ def _body(frame: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": frame, "more_body": more}
 
 
+async def _with_key(
+    registrar: Registrar, throttle: Throttle, request: AnyRequest, wire: RegisterRequest
+) -> RegisterResponse:
+    """Answer a request that shows an auth key; refused ones count, accepted ones never do."""
+    machine = _machine(request)
+    host = place(request.client.host if request.client is not None else "")
+    counted = ((AUTH_KEY_MACHINE, str(machine)), (AUTH_KEY_HOST, host))
+    try:
+        for allowance, who in counted:
+            throttle.check(allowance, who)
+    except TooManyAttempts as error:
+        if wire.version >= RETRY_AFTER_CAPVER:
+            raise
+        return refused(error.message)
+    answer = await registrar.answer(machine, wire)
+    if answer.error:
+        for allowance, who in counted:
+            await throttle.failed(allowance, who)
+    return answer
+
+
 def _machine(request: AnyRequest) -> MachineKey:
     machine: MachineKey = request.state[PEER]
     return machine
@@ -160,6 +209,8 @@ def _failure(request: AnyRequest, error: Exception) -> Response[str]:
     An empty 200 would be worse than any error: clients loop on "unexpected EOF" (spec 4.1).
     """
     match error:
+        case TooManyAttempts(message=message, retry_after_s=retry_after_s):
+            return _text(message, HTTP_429_TOO_MANY_REQUESTS, str(retry_after_s))
         case HTTPException(status_code=status, detail=detail):
             return _text(detail, status)
         case MergescaleError(message=message):
@@ -170,6 +221,8 @@ def _failure(request: AnyRequest, error: Exception) -> Response[str]:
     return _text("internal error", HTTP_500_INTERNAL_SERVER_ERROR)
 
 
-def _text(text: str, status: int) -> Response[str]:
-    headers = {"retry-after": RETRY_AFTER_S} if status == HTTP_503_SERVICE_UNAVAILABLE else None
+def _text(text: str, status: int, retry_after_s: str = "") -> Response[str]:
+    if status == HTTP_503_SERVICE_UNAVAILABLE:
+        retry_after_s = RETRY_AFTER_S
+    headers = {"retry-after": retry_after_s} if retry_after_s else None
     return Response(text, status_code=status, media_type="text/plain", headers=headers)

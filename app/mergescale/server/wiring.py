@@ -73,7 +73,9 @@ from mergescale.state.engine import Engine
 from mergescale.state.follower import Follower
 from mergescale.state.replica import Replica, Terms
 from mergescale.state.tailnets import Tailnets
+from mergescale.state.throttle import Throttle
 from mergescale.store.database import Database
+from mergescale.store.failures import SqlFailures
 from mergescale.store.journal import SqlJournal
 from mergescale.store.leases import SqlLeases
 from mergescale.store.reading import last_moment
@@ -169,8 +171,12 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     parts = [_tailnet(engine, feeds[name], around) for name, engine in engines.items()]
     hubs = {part.engine.snapshot.tailnet: part.hub for part in parts}
     c2n = C2n(entropy)
+    throttle = Throttle(SqlFailures(database), clock)
     machines = machine_app(
-        Registrar(tailnets, bell, entropy, settings.url), Poller(tailnets, hubs, clock), c2n
+        Registrar(tailnets, bell, entropy, settings.url),
+        Poller(tailnets, hubs, clock),
+        c2n,
+        throttle,
     )
     door = Door(noise, entropy, Service(Paced(machines)))
     backend = Backend(
@@ -181,6 +187,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
             part.engine.snapshot.tailnet: Followed(part.watcher) for part in parts if part.watcher
         },
         regions={relay.region.id: relay.region.name} if relay is not None else {},
+        throttle=throttle,
     )
     handlers = HttpParts(
         api=api_handlers(backend, health_checks(database, clock, parts)),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
@@ -321,6 +322,20 @@ class LeaseRow(_Row, table=True):
     expires: datetime = _time()
 
 
+class FailureRow(_Row, table=True):
+    """Failed attempts of somebody; see ``failures.py``.
+
+    Attributes:
+        key: what failed and who.
+        forgiven_s: when all of them are forgiven, in seconds since 1970.
+    """
+
+    __tablename__ = "failures"
+
+    key: str = Field(primary_key=True)
+    forgiven_s: float = Field(sa_type=Double)
+
+
 METADATA = _Row.metadata
 TAILNETS = METADATA.tables["tailnets"]
 USERS = METADATA.tables["users"]
@@ -333,3 +348,4 @@ DEPLOYMENTS = METADATA.tables["deployments"]
 JOURNAL = METADATA.tables["journal"]
 SERVER_SECRETS = METADATA.tables["server_secrets"]
 LEASES = METADATA.tables["leases"]
+FAILURES = METADATA.tables["failures"]

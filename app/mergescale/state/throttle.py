@@ -1,0 +1,139 @@
+"""Who failed too often to prove something has to wait, at every replica.
+
+A leaky bucket for each (what, who), kept as one number: when all its failures are forgiven. A healthy
+request costs a look into a dict; only failures are written to the shared store. A replica learns
+that somebody is to wait from the answer to the failure that it writes, so that beside the allowed
+ones each further replica lets one attempt through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final, Protocol
+
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import MergescaleError
+from mergescale.state.ports import StoreUnavailable
+
+#: LIMIT: who is remembered by one replica, some 2 MB; who is forgotten too early is still in the store.
+_REMEMBERED: Final = 10_000
+#: LIMIT: failures that are being written; more are counted here alone, so that a flood of them is
+#: none of the database.
+_WRITING: Final = 8
+
+
+class TooManyAttempts(MergescaleError):
+    """Raised when somebody has to wait.
+
+    Attributes:
+        retry_after_s: whole seconds until the next attempt counts.
+    """
+
+    code = "too-many-attempts"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many failed attempts, try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many failures are forgiven.
+
+    Attributes:
+        what: a constant word.
+        burst: failures in a row.
+        every_s: seconds after which one more is forgiven.
+    """
+
+    what: str
+    burst: int
+    every_s: float
+
+
+#: LIMIT: a script with an old token fails some times; guesses of 256 bits get nowhere either way.
+API_TOKEN: Final = Allowance("api-token", 60, 10.0)
+#: LIMIT: fifty machines behind one address that all try a spent key are no attack.
+AUTH_KEY_HOST: Final = Allowance("auth-key-host", 120, 5.0)
+#: LIMIT: a client repeats a refused key with growing pauses for as long as it runs.
+AUTH_KEY_MACHINE: Final = Allowance("auth-key-machine", 20, 30.0)
+
+
+class Failures(Protocol):
+    """Where replicas share what failed."""
+
+    async def add(self, key: str, cost_s: float, now_s: float) -> float:
+        """Count one failure; return when all of this key are forgiven, in seconds since 1970.
+
+        That is `cost_s` after whichever is later: now, or what it was before.
+
+        Raises:
+            StoreUnavailable: it was not counted.
+        """
+        ...
+
+
+class Throttle:
+    """Counts failures and says who has to wait."""
+
+    def __init__(self, failures: Failures, clock: Clock) -> None:
+        self._failures = failures
+        self._clock = clock
+        self._forgiven_at: dict[str, float] = {}
+        self._writing = 0
+
+    def check(self, allowance: Allowance, who: str) -> None:
+        """Let an attempt through.
+
+        Raises:
+            TooManyAttempts: it has to wait.
+        """
+        forgiven_at = self._forgiven_at.get(_key(allowance, who))
+        if forgiven_at is None:
+            return
+        wait_s = forgiven_at - self._now_s() - (allowance.burst - 1) * allowance.every_s
+        if wait_s > 0:
+            raise TooManyAttempts(math.ceil(wait_s))
+
+    async def failed(self, allowance: Allowance, who: str) -> None:
+        """Count a failed attempt."""
+        key, now_s, cost_s = _key(allowance, who), self._now_s(), allowance.every_s
+        here_s = max(self._forgiven_at.get(key, 0.0), now_s) + cost_s
+        self._remember(key, here_s, now_s)
+        if self._writing >= _WRITING:
+            return
+        self._writing += 1
+        try:
+            with contextlib.suppress(StoreUnavailable):
+                shared_s = await self._failures.add(key, cost_s, now_s)
+                self._remember(key, max(shared_s, self._forgiven_at.get(key, 0.0)), now_s)
+        finally:
+            self._writing -= 1
+
+    def _remember(self, key: str, forgiven_at: float, now_s: float) -> None:
+        known = self._forgiven_at
+        if key not in known and len(known) >= _REMEMBERED:
+            for one in [one for one, at in known.items() if at <= now_s] or [next(iter(known))]:
+                del known[one]
+        known[key] = forgiven_at
+
+    def _now_s(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def place(host: str) -> str:
+    """Return what counts as one place: an IPv4 address, or the /64 that IPv6 gives to one network."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if address.version == 4:
+        return str(address)
+    return str(ip_network(f"{address}/64", strict=False))
+
+
+def _key(allowance: Allowance, who: str) -> str:
+    return f"{allowance.what}/{who}"
