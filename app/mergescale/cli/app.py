@@ -13,6 +13,7 @@ import click
 from mergescale import __version__
 from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, users
 from mergescale.cli.backup import backup, restore
+from mergescale.cli.doctor import doctor, unit
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.groups import show_help_without_command
 from mergescale.cli.health import health, version
@@ -63,6 +64,8 @@ for _command in (
     config.app,
     backup,
     restore,
+    doctor,
+    unit,
     health,
     version,
 ):

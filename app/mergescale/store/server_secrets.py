@@ -134,6 +134,18 @@ class ServerSecrets:
             return theirs
         return value
 
+    async def get(self, name: str) -> bytes:
+        """Return the secret called `name`, which exists.
+
+        Raises:
+            SecretDamaged: what is stored fails its digest, does not open or is not there.
+            StoreUnavailable: the database could not be read.
+        """
+        stored = await self._read(name)
+        if stored is None:
+            raise _damaged(name)
+        return stored
+
     @property
     def key(self) -> MasterKey:
         """The master key, for what is kept outside of the database."""

@@ -24,6 +24,8 @@ COMMANDS = {
     "health": (),
     "backup": (),
     "restore": (),
+    "doctor": (),
+    "unit": (),
     "version": (),
     "nodes": (
         "list",
