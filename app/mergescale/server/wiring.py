@@ -189,8 +189,9 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         regions={relay.region.id: relay.region.name} if relay is not None else {},
         throttle=throttle,
     )
+    stun = _stun(settings) if relay is not None else None
     handlers = HttpParts(
-        api=api_handlers(backend, health_checks(database, clock, parts)),
+        api=api_handlers(backend, health_checks(database, clock, parts, stun)),
         web=web_handlers(tailnets, clock, lambda: settings.url),
         control=[
             *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
@@ -206,7 +207,6 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         trusted_proxies=settings.trusted_proxies,
         sockets=descriptors.room(),
     )
-    stun = _stun(settings) if relay is not None else None
     service = relay.service if relay is not None else None
     metrics.registry.register(
         Gauges(

@@ -13,6 +13,7 @@ import pytest
 from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Client, Hub
+from mergescale.fanout.meter import Kind
 from mergescale.kernel.errors import NotFound
 from mergescale.kernel.ids import NodeId, Revision
 from mergescale.netmap.encoder import Encoder
@@ -23,7 +24,7 @@ from support.fold import Client as GoClient
 from support.reach import EVERYONE, Rule, declare
 from support.tailnet_story import REGION, happen
 from support.timers import FakeTimers
-from support.worlds import named, world
+from support.worlds import deployment, named, world
 
 Frame = bytes | None
 
@@ -279,3 +280,43 @@ async def test_a_batch_that_was_not_published_is_no_gap() -> None:
     scene.hub.publish(silent, after, change)
     assert scene.timers.soon == []
     await stop([waiting])
+
+
+class Notes:
+    """A meter that keeps what it is told; the twin of `server.metrics.Metrics`."""
+
+    def __init__(self) -> None:
+        self.kinds: list[tuple[Kind, int]] = []
+        self.reached_s: list[float] = []
+
+    def made(self, kind: Kind, size_bytes: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.kinds.append((kind, size_bytes))
+
+    def reached(self, seconds: float) -> None:
+        self.reached_s.append(seconds)
+
+
+@aio
+async def test_a_policy_is_measured_until_the_client_was_sent_it() -> None:
+    """Not when it is made, but when it has been written; other changes are none."""
+    scene, notes = Scene(TWO), Notes()
+    scene.hub.meter = notes
+    laptop = scene.open("laptop")
+    scene.happen(Put(replace(PHONE, endpoints=())))
+    frame = await (await scene.next(laptop))
+    assert frame is not None
+    laptop.delivered()
+    assert notes.reached_s == []
+    before = scene.hub.snapshot
+    closed = Put(deployment(declare(), at=START))
+    after, change = happen(before, [closed])
+    scene.hub.publish(before, replace(after, revision=Revision(before.revision + 1)), change)
+    delta = await (await scene.next(laptop))
+    assert delta is not None
+    assert notes.reached_s == []
+    laptop.delivered()
+    [taken_s] = notes.reached_s
+    assert taken_s >= 0
+    assert [kind for kind, _ in notes.kinds] == [Kind.FULL, Kind.DELTA, Kind.DELTA]
+    assert [size for _, size in notes.kinds][1:] == [len(frame), len(delta)]
