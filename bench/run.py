@@ -88,7 +88,8 @@ async def _at(
 
 def _steps(site: Site, swarm: Swarm, plan: Plan, *, only_memory: bool) -> dict[str, Step]:
     """Return the measures in their order; each leaves the clients as the next one needs them."""
-    few = min(3, plan.rounds)
+    # Beyond the base everything takes long, and once is enough to see how it grows.
+    few = min(3, plan.rounds) if len(swarm) <= plan.base else 1
 
     async def introduction() -> list[Figure]:
         await swarm.introduce()

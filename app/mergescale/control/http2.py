@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
@@ -12,6 +14,11 @@ from mergescale.control.limits import Limits
 CONNECTION_WINDOW_BYTES = 1 << 20
 #: LIMIT: one stream gets the RFC's default, so that no stream can use up the connection's window.
 STREAM_WINDOW_BYTES = 65_535
+
+
+def data_frame_head(stream_id: int, size_bytes: int) -> bytes:
+    """Return the nine bytes before the body of a DATA frame (RFC 9113 4.1, 6.1)."""
+    return struct.pack(">BHBBI", size_bytes >> 16, size_bytes & 0xFFFF, 0, 0, stream_id)
 
 
 class Connection(H2Connection):

@@ -168,6 +168,24 @@ async def test_a_body_longer_than_the_windows_arrives_whole() -> None:
     assert world.body(stream) == b"x" * 300_000
 
 
+@pytest.mark.parametrize("size_bytes", [FRAME, FRAME + 1, 2 * FRAME, 3 * FRAME - 1, 60_000])
+@aio
+async def test_frames_of_one_message_leave_in_order_and_are_counted(size_bytes: int) -> None:
+    """Whole frames that go past hyper-h2 are the bytes in order, and both ends count the same."""
+    sent = bytes(number % 251 for number in range(size_bytes))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, sent)
+
+    world = Bridged(app)
+    stream = world.request()
+    await world.exchange()
+    assert world.body(stream) == sent
+    control = world.bridge._connection
+    assert control.outbound_flow_control_window == world.client.inbound_flow_control_window
+    assert control.outbound_flow_control_window == 65_535 - size_bytes
+
+
 @aio
 async def test_a_bigger_initial_window_wakes_a_blocked_response() -> None:
     """SETTINGS, not only WINDOW_UPDATE, lets a response go on."""
