@@ -11,6 +11,7 @@ from typing import Final
 
 from bench.measures import joining, maps, policy, relay, resources
 from bench.prober import probing
+from bench.process import waited_s
 from bench.profile import profiling
 from bench.results import Figure, percentile
 from bench.site import Site, Stranger, running
@@ -75,6 +76,7 @@ async def _at(
         resources_.callback(swarm.disconnect)
         figures: list[Figure] = []
         lag_ms: dict[str, list[float]] = {}
+        waited, since = waited_s(site.pid), time.monotonic()
         for name, step in _steps(site, swarm, plan, only_memory=only_memory).items():
             start = time.monotonic()
             with profiling(site.pid, plan.profile and plan.profile / f"{size}-{name}.txt"):
@@ -83,7 +85,8 @@ async def _at(
             figures += _telling(tell, found)
         if only_memory:
             return [one for one in figures if one.name == resources.MEMORY]
-        return figures + _telling(tell, [_lag(size, lag_ms)])
+        coreless = (waited_s(site.pid) - waited) / (time.monotonic() - since)
+        return figures + _telling(tell, [_lag(size, lag_ms, coreless)])
 
 
 def _steps(site: Site, swarm: Swarm, plan: Plan, *, only_memory: bool) -> dict[str, Step]:
@@ -119,12 +122,19 @@ def _steps(site: Site, swarm: Swarm, plan: Plan, *, only_memory: bool) -> dict[s
     }
 
 
-def _lag(size: int, lag_ms: Mapping[str, Sequence[float]]) -> Figure:
-    """Return how late the server's loop was, over all measures; the note says where the worst was."""
+def _lag(size: int, lag_ms: Mapping[str, Sequence[float]], coreless: float) -> Figure:
+    """Return how late the server's loop was, over all measures; the note says where and why.
+
+    Args:
+        size: clients.
+        lag_ms: of each measure.
+        coreless: share of the time that the server could have run but had no core.
+    """
     everything = [one for some in lag_ms.values() for one in some]
     longest = {name: max(some, default=0.0) for name, some in lag_ms.items()}
     worst = sorted(longest, key=lambda name: -longest[name])[:3]
-    note = "longest " + ", ".join(f"{longest[name]:.0f} ms at {name}" for name in worst)
+    note = f"{coreless:.0%} of the time no core was free; longest "
+    note += ", ".join(f"{longest[name]:.0f} ms at {name}" for name in worst)
     name = "loop lag, 99th percentile of all of it"
     return Figure(name, size, (percentile(everything, 0.99),), "ms", 50, note=note)
 

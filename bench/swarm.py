@@ -119,6 +119,11 @@ class Swarm:
             await hearing.all()
         return hearing
 
+    @property
+    def quiet_s(self) -> float:
+        """How long a silence has to be to be the last: more clients, longer pauses between news."""
+        return 1.0 + len(self) / 1000
+
     def disconnect(self) -> None:
         """Break all connections."""
         for machine in self.machines:
@@ -138,15 +143,15 @@ class Swarm:
             for machine in chosen:
                 machine.heard = None
 
-    async def quiet(self, for_s: float = 1.0, within_s: float = STEP_S) -> None:
-        """Wait until no client has heard news for some time.
+    async def quiet(self, within_s: float = STEP_S) -> None:
+        """Wait until no client has heard news for `quiet_s`.
 
         Raises:
             TimeoutError: it never gets quiet.
         """
         deadline = time.monotonic() + within_s
         before, since = self.messages, time.monotonic()
-        while time.monotonic() - since < for_s:
+        while time.monotonic() - since < self.quiet_s:
             await asyncio.sleep(0.05)
             now = self.messages
             if now != before:
