@@ -1,0 +1,185 @@
+"""A server process under attack: a client's stream goes on, memory and log stay bounded.
+
+The file limit is low on purpose: 256 descriptors, half of which are for clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mergescale.kernel.keys import MachineKey, PrivateKey
+from mergescale.wire.noise import public_key
+from support.aio import aio
+from support.control_world import Device
+from support.machines import CAPABILITY_VERSION
+from support.noise_client import NoiseClient
+from support.server_process import Api, ServerProcess, serving
+from support.worlds import key_bytes
+
+pytestmark = pytest.mark.enable_socket
+
+DESCRIPTORS = 256
+#: What an attack may leave behind in memory; and the lines of each event in a minute.
+RSS_BYTES = 32 << 20
+LINES = 60
+MACHINE = PrivateKey(key_bytes("machine witness"))
+
+Attack = Callable[[ServerProcess, MachineKey], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Api]]:
+    """A server with few descriptors, and its API."""
+    server = ServerProcess(
+        tmp_path_factory.mktemp("hostile") / "state",
+        settings={"log_level": "info"},
+        within=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"),
+    )
+    with serving(server) as api:
+        done = server.cli("users", "create", "alice@example.com")
+        assert done.returncode == 0, done.stderr
+        yield server, api
+
+
+def resident_bytes(server: ServerProcess) -> int:
+    assert server.process is not None
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text("ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def lines(server: ServerProcess) -> int:
+    return server.log.read_bytes().count(b"\n")
+
+
+def stranger(
+    server: ServerProcess, key: MachineKey
+) -> contextlib.AbstractAsyncContextManager[NoiseClient]:
+    machine = PrivateKey(os.urandom(32))
+    return NoiseClient.connect("127.0.0.1", server.port, machine=machine, server=key)
+
+
+async def silent_sockets(server: ServerProcess, key: MachineKey) -> None:
+    """10,000 sockets that say nothing; those still open stay so until the end."""
+    opened: list[socket.socket] = []
+    for _ in range(10_000):
+        one = socket.socket()
+        one.setblocking(False)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", server.port))
+        opened.append(one)
+        if len(opened) > 2 * DESCRIPTORS:
+            opened.pop(0).close()
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
+        assert (await healthy.get("/health")).status_code == 200
+    for one in opened:
+        one.close()
+
+
+async def garbage(server: ServerProcess, key: MachineKey) -> None:
+    """2,000 requests that are none: to HTTP, to the doors and behind them."""
+    upgrade = b"\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: "
+    heads = [
+        b"\x16\x03\x01" + os.urandom(200),
+        b"POST /ts2021 HTTP/1.1" + upgrade + b"tailscale-control-protocol\r\n\r\n",
+        b"GET /derp HTTP/1.1" + upgrade + b"DERP\r\n\r\n" + os.urandom(500),
+        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n",
+    ]
+    for number in range(2000):
+        with contextlib.suppress(ConnectionError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(heads[number % len(heads)])
+            await reader.read(1 << 16)
+            writer.close()
+
+
+async def floods(server: ServerProcess, key: MachineKey) -> None:
+    """Frames without end from strangers who do not read, each kind until it is hung up on."""
+    reset = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08"
+    head = b"\0\0\x05\x01\x05\0\0\0\x01\x82\x84\x87\x41\x00"
+    frames = [
+        b"\0\0\x08\x06\0\0\0\0\0" + b"12345678",  # PING
+        b"\0\0\0\x04\0\0\0\0\0",  # SETTINGS
+        head + reset,
+        b"\0\0\x01\x01\0\0\0\0\x01\x82" + b"\0\0\x01\x09\0\0\0\0\x01\x84" * 100,  # CONTINUATION
+        b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0",  # WINDOW_UPDATE of nothing
+        os.urandom(100),
+    ]
+    for frame in frames:
+        async with stranger(server, key) as client:
+            await client.stop_reading()
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined] # to see the end
+            with contextlib.suppress(ConnectionError):
+                while not client.writer.is_closing() and not client.reader.at_eof():
+                    await client.send_plaintext(frame * (60_000 // len(frame)))
+                    await asyncio.sleep(0)
+
+
+async def oversize(server: ServerProcess, key: MachineKey) -> None:
+    """Bodies of 8 MiB, inside Noise and outside of it."""
+    body = b"x" * (8 << 20)
+    for _ in range(8):
+        async with stranger(server, key) as client:
+            for path in ("/machine/register", "/machine/map", "/machine/nothing"):
+                call = await client.open("POST", path, None)
+                with contextlib.suppress(Exception):
+                    await client.upload(call, body)
+                assert await call.started() in {404, 413}
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as outside:
+            for path in ("/verify", "/api/v2/device/1/name"):
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await outside.post(path, content=body)
+                    assert answer.status_code in {401, 413}
+
+
+async def datagrams(server: ServerProcess, key: MachineKey) -> None:
+    """20,000 datagrams to STUN that ask for nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(20_000):
+            sender.sendto(os.urandom(1 + number % 600), ("127.0.0.1", server.stun_port))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("attack", [silent_sockets, garbage, floods, oversize, datagrams])
+def test_others_do_not_notice(site: tuple[ServerProcess, Api], attack: Attack) -> None:
+    """While it lasts and after it a client's stream gets its deltas; what stays is bounded."""
+    server, api = site
+
+    @aio
+    async def besieged() -> None:
+        key = MachineKey.parse(
+            (await asyncio.to_thread(httpx.get, f"{server.url}/key?v=130")).json()["publicKey"]
+        )
+        auth = await asyncio.to_thread(api.auth_key, user="alice@example.com", reusable=True)
+        async with NoiseClient.connect(
+            "127.0.0.1", server.port, machine=MACHINE, server=key
+        ) as noise:
+            witness = Device("witness", noise, public_key(MACHINE), CAPABILITY_VERSION)
+            await witness.join(auth)
+            async with witness.polling() as stream:
+                node = (await stream.next())["Node"]["StableID"]
+                before, said = resident_bytes(server), lines(server)
+                under_way = asyncio.create_task(attack(server, key))
+                for turn in range(6):
+                    name = f"{attack.__name__.replace('_', '-')}-{turn}"
+                    renamed = await asyncio.to_thread(
+                        api.http.post, f"/device/{node}/name", json={"name": name}
+                    )
+                    assert renamed.status_code == 200, renamed.text
+                    while name not in str(await stream.next()):
+                        pass
+                    if turn == 4:
+                        await under_way
+                assert resident_bytes(server) - before < RSS_BYTES
+                assert lines(server) - said < 3 * LINES
+
+    besieged()
