@@ -69,10 +69,10 @@ def stranger(
 
 
 async def silent_sockets(server: ServerProcess, key: MachineKey) -> None:
-    """10,000 sockets that say nothing, or as many as this process may have."""
+    """2,000 sockets that say nothing, or as many as this process may have."""
     opened: list[socket.socket] = []
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for _ in range(min(10_000, soft - 200)):
+    for _ in range(min(2_000, soft - 200)):
         one = socket.socket()
         one.setblocking(False)
         with contextlib.suppress(ConnectionError):
