@@ -325,6 +325,8 @@ class LeaseRow(_Row, table=True):
 class FailureRow(_Row, table=True):
     """Failed attempts of somebody; see ``failures.py``.
 
+    The server's, not a tailnet's: they are counted before it is known which one is meant.
+
     Attributes:
         key: what failed and who.
         forgiven_s: when all of them are forgiven, in seconds since 1970.
