@@ -82,7 +82,11 @@ def run(folder: Path, *, keep: bool) -> None:
         for client in (alice, web):
             running.callback(client.stop)
             client.start()
-        eventually("both clients joined", lambda: api.settled("alice-laptop", "web"), within_s=30)
+        eventually(
+            "both clients joined",
+            lambda: api.settled("alice-laptop", "web") and alice.ready and web.ready,
+            within_s=30,
+        )
         timeline.tell("joined: alice-laptop and web are connected")
         took = eventually("the first page", lambda: alice.reaches("web"), within_s=15)
         timeline.tell("first byte: a page of web fetched through alice-laptop", took_s=took)

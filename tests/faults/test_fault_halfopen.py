@@ -25,6 +25,8 @@ from support.replicas import Replica
 pytestmark = [pytest.mark.enable_socket, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
+#: The client at the other end imports what these tests import.
+WITH_SUPPORT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 CLIENTS = 3
 
 
@@ -92,7 +94,7 @@ def test_peers_that_vanish_go_offline_and_leave_nothing(tmp_path: Path) -> None:
             where = (address, str(port), told, name, key)
             command = ["ip", "netns", "exec", space, sys.executable, str(HERE / "faraway.py")]
             client = clients.enter_context(
-                subprocess.Popen([*command, *where], stdout=subprocess.PIPE)
+                subprocess.Popen([*command, *where], stdout=subprocess.PIPE, env=WITH_SUPPORT)
             )
             clients.callback(client.kill)
             assert client.stdout is not None
