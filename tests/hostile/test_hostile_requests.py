@@ -1,4 +1,4 @@
-"""What strangers make the server keep: pending logins, caches, long texts."""
+"""What strangers make the server keep: caches, long texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ import tracemalloc
 import pytest
 
 from mergescale.kernel.errors import RemoteProtocolError
-from mergescale.state import registration
-from mergescale.state.logins import MAX_LOGINS
-from mergescale.state.registration import LoginNeeded
 from mergescale.wire.tailcfg.hostinfo import MAX_HOSTINFO_BYTES, decode_hostinfo
 from mergescale.wire.tailcfg.map_request import decode_map_request
 from mergescale.wire.tailcfg.register import decode_register_request
 from support.aio import aio
-from support.clock import START
 from support.control_world import controlled
-from support.machines import Machine, decided, hostinfo
-from support.worlds import world
 
 
 def test_a_long_hostinfo_is_refused() -> None:
@@ -49,19 +43,6 @@ def test_what_strangers_send_is_not_cached() -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 2 << 20
-
-
-def test_pending_logins_are_bounded_whoever_asks() -> None:
-    """Strangers beyond MAX_LOGINS drive out each other; all they say together has a bound."""
-    snapshot = world("alice@example.com: laptop")
-    text = "x" * 2000
-    for number in range(MAX_LOGINS + 200):
-        stranger = Machine(f"stranger {number}")
-        asks = stranger.asks(hostinfo=hostinfo(f"h{number}", App=text))
-        snapshot, answer = decided(snapshot, registration.register(asks), START)
-        assert isinstance(answer, LoginNeeded)
-    assert len(snapshot.logins) == MAX_LOGINS
-    assert MAX_LOGINS * MAX_HOSTINFO_BYTES <= 64 << 20
 
 
 @pytest.mark.enable_socket

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -51,6 +51,7 @@ from mergescale.state import authkeys, logins, presence
 from mergescale.state.engine import Engine
 from mergescale.state.outcome import Decision
 from mergescale.state.tailnets import Tailnets
+from mergescale.state.throttle import Failures, Throttle
 from mergescale.wire.mapframe import Compression, Decoder
 from mergescale.wire.noise import public_key
 from support.clock import FakeClock, FakeEntropy
@@ -329,8 +330,13 @@ async def controlled(
     limits: Limits | None = None,
     hold_s: float = HOLD_S,
     hosts: Collection[str] = (),
+    failures: Failures | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[Control]:
-    """Serve these tailnets; the first is the default one. Everything has ended when this has."""
+    """Serve these tailnets; the first is the default one. Everything has ended when this has.
+
+    With `failures` there are bounds on what one address may try.
+    """
     journal, clock, timers = MemoryJournal(), FakeClock(), LoopTimers()
     bell, c2n = LoginBell(), C2n(RandomEntropy())
     parts = {
@@ -338,14 +344,16 @@ async def controlled(
     }
     tailnets = Tailnets({name: part.engine for name, part in parts.items()})
     hubs = {name: part.hub for name, part in parts.items()}
-    registrar = Registrar(tailnets, bell, RandomEntropy(), URL, hold_s)
-    inner = machine_app(registrar, Poller(tailnets, hubs, clock), c2n)
+    throttle = Throttle(failures, clock) if failures is not None else None
+    registrar = Registrar(tailnets, bell, RandomEntropy(), URL, hold_s, throttle)
+    inner = machine_app(registrar, Poller(tailnets, hubs, clock), c2n, throttle)
     door = Door(SERVER, RandomEntropy(), Service(inner, limits or Limits()))
     outer = application(
         Parts(api=[], web=[], control=public_handlers(tailnets, public_key(SERVER), lambda: hosts))
     )
     claims = {Claim("/ts2021", PROTOCOL, "POST"): Ts2021(door)}
-    edge = Edge(outer, [TcpListener("127.0.0.1", 0)], claims)
+    listener = TcpListener("127.0.0.1", 0)
+    edge = Edge(outer, [listener], claims, trusted_proxies=trusted_proxies)
     async with asyncio.TaskGroup() as group:
         for part in parts.values():
             group.create_task(part.engine.run())

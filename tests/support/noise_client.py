@@ -186,8 +186,9 @@ class NoiseClient:
         version: int = 130,
         tls: ssl.SSLContext | None = None,
         window_bytes: int = STREAM_WINDOW_BYTES,
+        forwarded_for: str = "",
     ) -> AsyncGenerator[Self, None]:
-        """Dial, upgrade, start HTTP/2; close on the way out."""
+        """Dial, upgrade, start HTTP/2; close on the way out. A proxy would say who it is for."""
         reader, writer = await asyncio.open_connection(host, port, ssl=tls)
         try:
             ephemeral = PrivateKey(os.urandom(32))
@@ -195,6 +196,7 @@ class NoiseClient:
                 reader,
                 writer,
                 initiate(version=version, static=machine, ephemeral=ephemeral, server=server),
+                forwarded_for,
             )
             client = cls(reader, writer, noise)
             await client.start(window_bytes)
@@ -360,7 +362,10 @@ class NoiseClient:
 
 
 async def upgrade(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, initiator: Any
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    initiator: Any,
+    forwarded_for: str = "",
 ) -> Transport:
     """POST /ts2021 with the initiation and finish the handshake.
 
@@ -368,9 +373,10 @@ async def upgrade(
         UpgradeRefused: another status than 101, or an error frame.
     """
     handshake = base64.b64encode(initiator.message).decode()
+    forwarded = f"X-Forwarded-For: {forwarded_for}\r\n" if forwarded_for else ""
     writer.write(
         (
-            "POST /ts2021 HTTP/1.1\r\nHost: control.test\r\n"
+            f"POST /ts2021 HTTP/1.1\r\nHost: control.test\r\n{forwarded}"
             "Upgrade: tailscale-control-protocol\r\nConnection: upgrade\r\n"
             f"X-Tailscale-Handshake: {handshake}\r\nContent-Length: 0\r\n\r\n"
         ).encode()

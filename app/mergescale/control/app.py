@@ -66,7 +66,8 @@ _STATUS: dict[type[MergescaleError], int] = {
 #: When to come back after a 503; clients of today have their own backoff, load balancers read it.
 RETRY_AFTER_S = "5"
 
-#: WIRE(capver 137): clients wait for Retry-After of a register request; older ones are shown a text.
+#: WIRE(capver 137): clients wait for Retry-After of a register request. To older ones a 429 is an
+#: HTTP error like any other, so they get the text to show; those too come back, with growing pauses.
 RETRY_AFTER_CAPVER = 137
 
 _FRAMES = "application/octet-stream"
@@ -90,10 +91,15 @@ def machine_app(
     async def register(request: AnyRequest) -> Response[bytes]:
         """Answer tailcfg.RegisterRequest."""
         wire = decode_register_request(await request.body())
-        if throttle is None or not wire.auth_key:
-            answer = await registrar.answer(_machine(request), wire)
-        else:
-            answer = await _with_key(registrar, throttle, request, wire)
+        try:
+            if throttle is None or not wire.auth_key:
+                answer = await registrar.answer(_machine(request), wire, _host(request))
+            else:
+                answer = await _with_key(registrar, throttle, request, wire)
+        except TooManyAttempts as error:
+            if wire.version >= RETRY_AFTER_CAPVER:
+                raise
+            answer = refused(error.message)
         return Response(encode(answer), media_type="application/json")
 
     @post("/machine/map", status_code=HTTP_200_OK)
@@ -182,15 +188,9 @@ async def _with_key(
 ) -> RegisterResponse:
     """Answer a request that shows an auth key; refused ones count, accepted ones never do."""
     machine = _machine(request)
-    host = place(request.client.host if request.client is not None else "")
-    counted = ((AUTH_KEY_MACHINE, str(machine)), (AUTH_KEY_HOST, host))
-    try:
-        for allowance, who in counted:
-            throttle.check(allowance, who)
-    except TooManyAttempts as error:
-        if wire.version >= RETRY_AFTER_CAPVER:
-            raise
-        return refused(error.message)
+    counted = ((AUTH_KEY_MACHINE, str(machine)), (AUTH_KEY_HOST, place(_host(request))))
+    for allowance, who in counted:
+        throttle.check(allowance, who)
     answer = await registrar.answer(machine, wire)
     if answer.error:
         for allowance, who in counted:
@@ -201,6 +201,10 @@ async def _with_key(
 def _machine(request: AnyRequest) -> MachineKey:
     machine: MachineKey = request.state[PEER]
     return machine
+
+
+def _host(request: AnyRequest) -> str:
+    return request.client.host if request.client is not None else ""
 
 
 def _failure(request: AnyRequest, error: Exception) -> Response[str]:

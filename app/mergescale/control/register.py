@@ -33,6 +33,13 @@ from mergescale.state.registration import (
     ShownKey,
 )
 from mergescale.state.tailnets import Tailnets
+from mergescale.state.throttle import (
+    LOGIN_NETWORK,
+    LOGIN_PLACE,
+    Throttle,
+    neighbourhood,
+    place,
+)
 from mergescale.wire.tailcfg import capver, register
 from mergescale.wire.tailcfg.register import RegisterRequest, RegisterResponse
 from mergescale.wire.tailcfg.users import Login
@@ -51,6 +58,7 @@ class Registrar:
     Attributes:
         server_url: what AuthURLs begin with.
         hold_s: see `HOLD_S`.
+        throttle: bounds how many logins one place begins; None for no bound.
     """
 
     tailnets: Tailnets
@@ -58,11 +66,20 @@ class Registrar:
     entropy: Entropy
     server_url: str
     hold_s: float = HOLD_S
+    throttle: Throttle | None = None
 
-    async def answer(self, machine: MachineKey, wire: RegisterRequest) -> RegisterResponse:
+    async def answer(
+        self, machine: MachineKey, wire: RegisterRequest, host: str = ""
+    ) -> RegisterResponse:
         """Decide about one request of this machine; holds a follow-up until its login is decided.
 
+        Args:
+            machine: whose connection it is.
+            wire: what it asks.
+            host: the address it asks from.
+
         Raises:
+            TooManyAttempts: it would begin a login, and its place has begun enough of them.
             StoreUnavailable: nothing was decided; the client tries again. Not an ``Error``, which
                 the Rust client takes for the last word where it repeats a failed request.
         """
@@ -75,19 +92,31 @@ class Registrar:
         if engine is None:
             return register.refused("this node key belongs to another tailnet")
         try:
-            answer = await engine.apply(registration.register(request))
+            answer = await self._decide(engine, request, host)
             if isinstance(answer, LoginNeeded) and answer.login_id == request.followup:
-                answer = await self._hold(engine, request, answer.login_id)
+                answer = await self._hold(engine, request, answer.login_id, host)
         except StoreConflict:
             # Another tailnet was faster with this node key; asking again would not help.
             return register.refused("this node key belongs to another tailnet")
         return self._response(answer)
 
-    async def _hold(self, engine: Engine, request: Request, login: LoginId) -> Answer:
+    async def _decide(self, engine: Engine, request: Request, host: str) -> Answer:
+        """Carry the request out; a login that nobody has begun yet counts for its place.
+
+        A machine that comes back to its login costs nothing, so that it can be approved however many
+        strangers there are behind its own address.
+        """
+        if self.throttle is not None and engine.preview(registration.begins_login(request)):
+            await self.throttle.take(
+                (LOGIN_PLACE, place(host)), (LOGIN_NETWORK, neighbourhood(host))
+            )
+        return await engine.apply(registration.register(request))
+
+    async def _hold(self, engine: Engine, request: Request, login: LoginId, host: str) -> Answer:
         """Wait until the login is decided, then ask again."""
         with self.bell.at(login) as decided:
             # Again with the bell in hand: it may have been decided since the first answer.
-            answer = await engine.apply(registration.register(request))
+            answer = await self._decide(engine, request, host)
             if not isinstance(answer, LoginNeeded) or answer.login_id != login:
                 return answer
             try:
@@ -95,7 +124,7 @@ class Registrar:
                     await decided.wait()
             except TimeoutError:
                 return answer
-        return await engine.apply(registration.register(replace(request, fresh=self._fresh())))
+        return await self._decide(engine, replace(request, fresh=self._fresh()), host)
 
     def _request(self, machine: MachineKey, wire: RegisterRequest) -> Request:
         return Request(

@@ -50,6 +50,7 @@ class Snapshot:
     Attributes:
         presence: node -> replicas that hold a map stream of it; absent means offline.
         by_machine: machine key -> its nodes; one machine may have several (user switching).
+        asking: machine key -> its logins, decided ones included, oldest first.
         names: MagicDNS label -> node.
         addresses: every address in use -> node.
         primaries: subnet route -> the router that carries it now; exit routes have none.
@@ -70,6 +71,7 @@ class Snapshot:
     slots: Slots = field(default_factory=Slots)
     by_node_key: Mapping[NodeKey, NodeId] = field(default_factory=dict)
     by_machine: Mapping[MachineKey, frozenset[NodeId]] = field(default_factory=dict)
+    asking: Mapping[MachineKey, tuple[LoginId, ...]] = field(default_factory=dict)
     by_login: Mapping[str, UserId] = field(default_factory=dict)
     names: Mapping[str, NodeId] = field(default_factory=dict)
     addresses: Mapping[IPv4Address | IPv6Address, NodeId] = field(default_factory=dict)
@@ -207,8 +209,7 @@ class _Draft:
             case ApiKey():
                 self._dict("api_keys")[record.id] = record
             case PendingLogin():
-                self._dict("logins")[record.id] = record
-                self._logins.add(record.id)
+                self._put_login(record)
             case Presence():
                 held = self._peek("presence").get(record.node, frozenset())
                 self._dict("presence")[record.node] = held | {record.replica}
@@ -235,8 +236,7 @@ class _Draft:
             case ApiKey(id=api_key):
                 self._dict("api_keys").pop(api_key, None)
             case PendingLogin(id=login):
-                self._dict("logins").pop(login, None)
-                self._logins.add(login)
+                self._drop_login(login)
             case Presence(node=node, replica=replica):
                 self._leave(node, replica)
             case Deployment():
@@ -262,6 +262,23 @@ class _Draft:
         else:
             self._dict("presence").pop(node, None)
         self._nodes.add(node)
+
+    def _put_login(self, login: PendingLogin) -> None:
+        if login.id not in self._peek("logins"):
+            held = self._peek("asking").get(login.machine_key, ())
+            self._dict("asking")[login.machine_key] = (*held, login.id)
+        self._dict("logins")[login.id] = login
+        self._logins.add(login.id)
+
+    def _drop_login(self, login_id: LoginId) -> None:
+        login: PendingLogin | None = self._dict("logins").pop(login_id, None)
+        self._logins.add(login_id)
+        if login is None:
+            return
+        held = self._dict("asking").pop(login.machine_key, ())
+        left = tuple(one for one in held if one != login_id)
+        if left:
+            self._dict("asking")[login.machine_key] = left
 
     def _index(self, node: Node) -> None:
         self._dict("by_node_key")[node.node_key] = node.id

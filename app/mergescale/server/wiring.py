@@ -173,7 +173,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     c2n = C2n(entropy)
     throttle = Throttle(SqlFailures(database), clock)
     machines = machine_app(
-        Registrar(tailnets, bell, entropy, settings.url),
+        Registrar(tailnets, bell, entropy, settings.url, throttle=throttle),
         Poller(tailnets, hubs, clock),
         c2n,
         throttle,

@@ -120,6 +120,14 @@ class Engine:
         answer: T = await request.done
         return answer
 
+    def preview(self, decide: Decision[T]) -> T:
+        """Return what a decision would answer by what is known now; nothing is carried out.
+
+        Raises:
+            Refusal: the decision would say no.
+        """
+        return decide(self.snapshot, self._clock.now()).answer
+
     def saw(self, head: Revision) -> None:
         """Say that the journal was seen at this revision: take in soon what others wrote."""
         self._seen = head

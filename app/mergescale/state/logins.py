@@ -17,6 +17,7 @@ from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
 from mergescale.kernel.ids import LoginId
+from mergescale.kernel.keys import MachineKey
 from mergescale.state import lookup
 from mergescale.state.admission import (
     Candidate,
@@ -63,11 +64,7 @@ def begin(
     One that is pending already is used again, so that a client which asks over and over, or comes
     back after a restart, stays at the URL that its user has open.
     """
-    own = [
-        login
-        for login in snapshot.logins.values()
-        if login.machine_key == candidate.machine_key and login.state is LoginState.PENDING
-    ]
+    own = _of_machine(snapshot, candidate.machine_key)
     for login in own:
         if login.node_key == candidate.node_key and now < login.expires:
             return (), login
@@ -165,14 +162,24 @@ def _pending(snapshot: Snapshot, login_id: LoginId, now: datetime) -> PendingLog
 
 
 def _room(snapshot: Snapshot, own: Sequence[PendingLogin]) -> list[Write]:
-    """Return the drops that make room for one more: the machine's own oldest, or anybody's."""
+    """Return the drops that make room for one more: the machine's own oldest, or anybody's.
+
+    A snapshot keeps logins in the order in which they began, so the first is the oldest. Only among
+    those that were there before a restart the order is another one, and they all are old.
+    """
     if len(own) >= MAX_PER_MACHINE:
-        return [Drop(min(own, key=_age))]
+        return [Drop(own[0])]
     if len(snapshot.logins) < MAX_LOGINS:
         return []
     everyone = snapshot.logins.values()
-    pending = [login for login in everyone if login.state is LoginState.PENDING]
-    return [Drop(min(pending or everyone, key=_age))]
+    pending = (login for login in everyone if login.state is LoginState.PENDING)
+    return [Drop(next(pending, None) or next(iter(everyone)))]
+
+
+def _of_machine(snapshot: Snapshot, machine: MachineKey) -> list[PendingLogin]:
+    """Return what this machine waits at, oldest first."""
+    found = (snapshot.logins[login] for login in snapshot.asking.get(machine, ()))
+    return [login for login in found if login.state is LoginState.PENDING]
 
 
 def _age(login: PendingLogin) -> tuple[datetime, LoginId]:

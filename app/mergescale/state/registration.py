@@ -153,6 +153,19 @@ def register(request: Request) -> Decision[Answer]:
     return decide
 
 
+def begins_login(request: Request) -> Decision[bool]:
+    """Say whether `register` would begin a login; writes nothing."""
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[bool]:
+        try:
+            _, answer = _answer(snapshot, request, now)
+        except Refusal:
+            return outcome(snapshot, (), False)
+        return outcome(snapshot, (), answer == LoginNeeded(request.fresh.login_id))
+
+    return decide
+
+
 def _answer(snapshot: Snapshot, request: Request, now: datetime) -> tuple[Sequence[Write], Answer]:
     if not request.node_key:
         return (), Refused("a node key is missing")
