@@ -24,6 +24,9 @@ from git.exc import GitCommandError, GitCommandNotFound
 TIP: Final = "refs/mergescale/tip"
 
 _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+#: What git says of a commit, and of a path in one, that is not there.
+_UNKNOWN = re.compile(r"Not a valid commit name")
+_NO_PATH = re.compile(r"path '.*' does not exist in", re.DOTALL)
 #: LIMIT: largest commit subject and author that are kept.
 _LONGEST_LINE = 200
 _LOG_FORMAT = "--format=%H%x00%ct%x00%an%x00%s"
@@ -51,11 +54,17 @@ _HARDENED: Final[tuple[str, ...]] = (
 
 
 class GitFailed(Exception):
-    """A git call that ended badly; `stderr` is for classification, never for people."""
+    """A git call that ended badly.
 
-    def __init__(self, stderr: str) -> None:
+    Attributes:
+        stderr: for classification, never for people.
+        status: exit code; that of a signal is below 0.
+    """
+
+    def __init__(self, stderr: str, status: int = 0) -> None:
         super().__init__("git failed")
         self.stderr = stderr
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +96,12 @@ class Store:
         allowed = f"protocol.{transport}.allow=always"
         self._options = [option for setting in (*_HARDENED, allowed) for option in ("-c", setting)]
         self._git = Git(str(path.parent))
+        self._fresh = False
 
     def prepare(self) -> None:
         """Make the repository if it is not there."""
         if not (self._path / "HEAD").is_file():
+            self._fresh = True
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._run("init", "--quiet", "--bare", "--template=", "--", str(self._path))
 
@@ -107,11 +118,19 @@ class Store:
         return self._id(self._run("rev-parse", "--verify", "--end-of-options", f"{TIP}^{{commit}}"))
 
     def descends(self, commit: str, ancestor: str) -> bool:
-        """Say whether `ancestor` is known and in the history of `commit`."""
+        """Say whether `ancestor` is known and in the history of `commit`.
+
+        Raises:
+            GitFailed: git could not tell.
+        """
         try:
             self._run("merge-base", "--is-ancestor", self._id(ancestor), self._id(commit))
-        except GitFailed:
-            return False
+        except GitFailed as failed:
+            # SPEC(git-merge-base --is-ancestor): 1 says no. So does an ancestor that was not among
+            # all that was just transferred; one that an old store lacks may be unreadable.
+            if failed.status == 1 or (self._fresh and _UNKNOWN.search(failed.stderr)):
+                return False
+            raise
         return True
 
     def describe(self, commit: str) -> Commit:
@@ -124,12 +143,18 @@ class Store:
         return Commit(oid, int(committed), _line(author), _line(subject))
 
     def entries(self, commit: str, folder: str) -> list[Entry] | None:
-        """Return what the folder holds at that commit; None when it is no folder there."""
+        """Return what the folder holds at that commit; None when it is no folder there.
+
+        Raises:
+            GitFailed: git could not tell.
+        """
         tree = f"{self._id(commit)}:{folder}"
         try:
             kind = self._run("cat-file", "-t", tree)
-        except GitFailed:
-            return None
+        except GitFailed as failed:
+            if _NO_PATH.search(failed.stderr):
+                return None
+            raise
         if kind.strip() != b"tree":
             return None
         listing = self._run("ls-tree", "-l", "-z", tree, "--")
@@ -157,7 +182,10 @@ class Store:
         except GitCommandNotFound:
             raise GitFailed("git is not installed") from None
         except GitCommandError as error:
-            raise GitFailed(str(error.stderr)) from None
+            # What a signal ends says nothing by itself.
+            status = error.status if isinstance(error.status, int) else 0
+            said = f"ended by signal {-status}" if status < 0 else ""
+            raise GitFailed(f"{error.stderr}{said}", status) from None
         return out
 
     @staticmethod

@@ -29,6 +29,24 @@ UNWRITABLE = Failed(
     message="the server's copy of the repository could not be written",
     help="check space and permissions of the server's state folder",
 )
+#: What the machine does to git, whatever the objects are like.
+_MACHINE: Final[tuple[tuple[re.Pattern[str], Failed], ...]] = (
+    (
+        re.compile(
+            r"Input/output error|No space left on device|Disk quota exceeded|Read-only file system"
+        ),
+        UNWRITABLE,
+    ),
+    (
+        re.compile(r"(died of|ended by) signal"),
+        Failed(
+            retry=True,
+            reason="GitEnded",
+            message="the git program was ended by the system",
+            help="check the memory of the machine; it is tried again",
+        ),
+    ),
+)
 _DOUBTFUL = re.compile(r"fsck error|object [0-9a-f]{40,}: |corrupt")
 #: What git says (LC_ALL=C) -> what we say. The first that matches wins.
 _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
@@ -101,3 +119,11 @@ def classified(stderr: str) -> Failed | None:
     if _DOUBTFUL.search(stderr):
         return None
     return next((failed for pattern, failed in _PATTERNS if pattern.search(stderr)), None)
+
+
+def blamed(stderr: str) -> Failed:
+    """Return our words for what fails even with a fresh store: the machine, else the objects."""
+    if (known := classified(stderr)) is not None:
+        return known
+    found = (failed for pattern, failed in _MACHINE if pattern.search(stderr))
+    return next(found, BAD_OBJECTS)

@@ -19,7 +19,7 @@ import msgspec
 
 from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment
 from mergescale.gitops.messages import Fault, Found, Reply, Request, Unchanged
-from mergescale.gitops.sayings import BAD_OBJECTS, MISSING, UNWRITABLE, classified
+from mergescale.gitops.sayings import MISSING, UNWRITABLE, blamed, classified
 
 #: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
 _RLIMITS: Final = (
@@ -61,7 +61,7 @@ def answer(request: Request) -> Reply:
         return _look(request, store)
     except GitFailed as second:
         store.discard()
-        return classified(second.stderr) or BAD_OBJECTS
+        return blamed(second.stderr)
 
 
 def _look(request: Request, store: Store) -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mergescale.gitops.sayings import classified
+from mergescale.gitops.sayings import BAD_OBJECTS, blamed, classified
 
 CANARY = "https://ana:hunter2@git.example.com/x"
 
@@ -51,3 +51,27 @@ def test_what_to_do_next_follows_from_what_git_says(stderr: str, reason: str, re
 def test_what_may_be_the_stores_own_fault_is_left_to_a_fresh_store(stderr: str) -> None:
     """Also where git says at the same time that the connection broke."""
     assert classified(stderr) is None
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("fatal: fsync error on 'objects/pack/tmp_idx_x': Input/output error", "StoreUnwritable"),
+        (
+            "fatal: write error: No space left on device\nfatal: index-pack failed",
+            "StoreUnwritable",
+        ),
+        ("error: index-pack died of signal 9\nfatal: index-pack failed", "GitEnded"),
+        ("ended by signal 9", "GitEnded"),
+        ("fatal: early EOF", "Unreachable"),
+    ],
+)
+def test_what_the_machine_does_is_tried_again(stderr: str, reason: str) -> None:
+    """A first failure may be the store's; with a fresh one it is the disk or the memory."""
+    said = blamed(stderr)
+    assert (said.reason, said.retry) == (reason, True)
+
+
+def test_what_else_a_fresh_store_refuses_is_the_objects_fault() -> None:
+    """It needs another commit."""
+    assert blamed("fatal: fsck error in packed object") is BAD_OBJECTS
