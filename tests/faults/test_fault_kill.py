@@ -21,7 +21,16 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.identity.secrets import parse
 from mergescale.kernel.ids import AuthKeyId, LoginId, Revision
 from support.aio import run
-from support.faults import ALICE, needs_tracing, new_key, one_server, register, start, started
+from support.faults import (
+    ALICE,
+    devices,
+    needs_tracing,
+    new_key,
+    one_server,
+    register,
+    start,
+    started,
+)
 from support.real_clients import eventually
 from support.replicas import Replica
 from support.server_process import PolicyRepository
@@ -152,16 +161,11 @@ class Kill:
     nth: int
 
 
-#: A commit writes each page of the log in two writes, and syncs once; the middle ones are alike.
+#: ``test_fault_syncs.py`` is at each call; these show that a whole server comes back the same way.
 KILLS = [
-    Kill(registers, has_registered, "pwrite64", 1),
     Kill(registers, has_registered, "pwrite64", 14),
-    Kill(registers, has_registered, "fdatasync", 1),
-    Kill(approves, has_approved, "pwrite64", 9),
     Kill(approves, has_approved, "fdatasync", 1),
     Kill(deletes, has_deleted, "pwrite64", 6),
-    Kill(deletes, has_deleted, "fdatasync", 1),
-    Kill(applies, has_applied, "pwrite64", 7),
     Kill(applies, has_applied, "fdatasync", 1),
 ]
 
@@ -183,10 +187,10 @@ async def _asks(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def doomed(pid: int, kill: Kill) -> Iterator[None]:
-    """Have every thread of the process die at the chosen call."""
-    inject = f"inject={kill.call}:signal=KILL:when={kill.nth}"
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={kill.call}", "-e", inject]
+def harmed(pid: int, call: str, how: str) -> Iterator[None]:
+    """Have something happen to the calls of every thread of the process."""
+    inject = f"inject={call}:{how}"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
     tracer = subprocess.Popen([*command, "-p", str(pid)])
     try:
         eventually("all threads are traced", lambda: _traced(pid, tracer.pid), within_s=60)
@@ -205,7 +209,7 @@ def strike(site: Site, kill: Kill) -> None:
     """Carry the operation out under the tracer; the server must have died of it."""
     process = site.server.process.process
     assert process is not None
-    with doomed(process.pid, kill):
+    with harmed(process.pid, kill.call, f"signal=KILL:when={kill.nth}"):
         with contextlib.suppress(*GONE, AssertionError):
             kill.operation(site)
         assert process.wait(60) == -9, "the server did not reach the call"
@@ -214,7 +218,8 @@ def strike(site: Site, kill: Kill) -> None:
 def test_kill_9_leaves_before_or_after(tmp_path: Path) -> None:
     """Whichever write or sync it dies in: one or the other, whole, and all that was told before.
 
-    The same data through nine deaths; each time the next server finishes what was begun.
+    The same data through four deaths; each time the next server finishes what was begun. The last
+    one meets a disk that fails to sync: it says so, and needs no other start.
     """
     needs_tracing()
     # Without heartbeats of its lease in between, the calls are those of the operation.
@@ -238,6 +243,28 @@ def test_kill_9_leaves_before_or_after(tmp_path: Path) -> None:
             elif not done:
                 kill.operation(site)
             assert kill.done(site, site.snapshot())
+        survives_an_error(site)
     # A page that was not written undoes the commit; what only was not synced yet is there, as
     # long as the machine itself lives on.
     assert outcomes == {"pwrite64": {False}, "fdatasync": {True}}
+
+
+def survives_an_error(site: Site) -> None:
+    """Have a registration's sync fail: it is refused with a text, and goes through afterwards."""
+    process = site.server.process.process
+    assert process is not None
+    site.number += 1
+    site.key = new_key(site.server)
+    before = site.snapshot()
+
+    async def refused() -> None:
+        async with site.server.device(site.name) as device:
+            answer = await device.post("/machine/register", device.register_request(auth=site.key))
+            assert (answer.status, bool(answer.body)) == (503, True)
+
+    with harmed(process.pid, "fdatasync", "error=EIO"):
+        run(refused(), deadline_s=60)
+    assert content(site.snapshot()) == content(before)
+    assert site.name not in devices(site.server)
+    registers(site)
+    assert has_registered(site, site.snapshot())
