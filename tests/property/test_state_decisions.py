@@ -316,7 +316,7 @@ class Decisions(RuleBasedStateMachine):
         for name in (*STORED, *INDEXES):
             assert getattr(loaded, name) == getattr(snapshot, name), name
         assert loaded.deployment is snapshot.deployment
-        assert loaded.primaries.keys() == snapshot.primaries.keys()
+        assert loaded.primaries == snapshot.primaries
 
     @invariant()
     def access_follows_nodes(self) -> None:

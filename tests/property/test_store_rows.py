@@ -18,7 +18,7 @@ from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import sort_key
-from mergescale.domain.record import Counters, Presence, Record, key_of
+from mergescale.domain.record import Counters, Presence, Primary, Record, key_of
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import MAX_ID
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
@@ -90,6 +90,7 @@ NODES = st.builds(
     ephemeral=FLAGS,
     authorized=FLAGS,
     key_expiry=maybe(TIMES),
+    expiry_disabled=FLAGS,
     auth_key=maybe(WORDS),
     last_seen=maybe(TIMES),
 )
@@ -125,6 +126,7 @@ LOGINS = st.builds(
     node=maybe(IDS),
 )
 PRESENCE = st.builds(Presence, IDS, WORDS, TIMES)
+PRIMARIES_ = st.builds(Primary, PREFIXES, IDS)
 COUNTERS = st.builds(Counters, IDS, IDS)
 DEPLOYMENTS_ = st.builds(
     Deployment,
@@ -144,6 +146,7 @@ TABLED: Mapping[Kind, st.SearchStrategy[Record]] = {
     Kind.LOGIN: LOGINS,
     Kind.NODE: NODES,
     Kind.PRESENCE: PRESENCE,
+    Kind.PRIMARY: PRIMARIES_,
 }
 #: References are off: a record is on its own here.
 ENGINE = create_engine("sqlite://")

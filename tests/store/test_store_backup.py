@@ -17,10 +17,12 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import NodeId, ReplicaId, Revision, UserId
 from mergescale.state.ports import StoreUnavailable, presence_lease
 from mergescale.store import backup
-from mergescale.store.archive import Archive, BackupUnusable
+from mergescale.store.archive import Archive, BackupUnusable, Table
 from mergescale.store.backup import Holding, InUse, NothingToBackUp
+from mergescale.store.failures import SqlFailures
 from mergescale.store.leases import SqlLeases
 from mergescale.store.schema import unmigrate
+from mergescale.store.tables import METADATA
 from support.aio import aio, run
 from support.clock import START, FakeClock
 from support.stores import HOME, content, deployment, loaded, opened
@@ -89,6 +91,25 @@ def test_a_backup_moves_everything_to_the_other_kind_of_database(
     assert lasting(after) == lasting(before)
     assert after.revision == 1 + (1 << 32)
     assert after.counters == Counters(NodeId(4 + 65_536), UserId(2 + 65_536))
+
+
+def test_failed_attempts_are_not_backed_up(database_url: str, tmp_path: Path) -> None:
+    """Who has to wait here and now need not wait at another place, or a month later."""
+    run(fill(database_url))
+
+    async def fail() -> None:
+        async with opened(database_url) as store:
+            await SqlFailures(store.database).add("198.51.100.7", 1e12, 0.0)
+
+    run(fail())
+    archive = archived(database_url, tmp_path / "one")
+    tables = {item.name for item in archive.contents() if isinstance(item, Table)}
+    assert tables == set(METADATA.tables) - {"failures", "leases"}
+    backup.restore(database_url, archive, force=True)
+    engine = create_engine(database_url.replace("sqlite+aiosqlite:", "sqlite:"))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM failures")) == 0
+    engine.dispose()
 
 
 def test_it_comes_back_to_where_it_was(database_url: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import mergescale
-from mergescale.domain.record import Put
+from mergescale.domain.record import Presence, Primary, Put
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Revision
 from mergescale.server.backups import KEPT, BackupFailed, migrate_with_backup
@@ -24,7 +25,7 @@ from support.aio import run
 from support.clock import START, FakeClock
 from support.command_line import CommandLine
 from support.stores import HOME, content, loaded, opened
-from support.worlds import world
+from support.worlds import REPLICA, named, routed, world
 
 CHILD = Path(__file__).with_name("migrating.py")
 WORLD = world("ana@example.com: laptop, phone")
@@ -80,6 +81,42 @@ def test_kill_9_while_migrating_leaves_before_or_after(database_url: str) -> Non
     assert len(died) >= 5
     assert schema(database_url) == newest()
     assert content(held(database_url)) == before
+
+
+def test_an_upgrade_stores_who_carries_which_route(database_url: str) -> None:
+    """As the version before would have chosen at its start: the oldest online router that may."""
+    built = world("ana@example.com: r1, r2; tag:r: r3, r4", online=False)
+    for name in ("r4", "r3", "r2", "r1"):
+        built = routed(built, name, "10.0.0.0/24", "10.3.0.0/24", "0.0.0.0/0")
+    built = routed(built, "r1", "10.1.0.0/24")
+    built = routed(built, "r2", "10.2.0.0/24", approved=False)
+    present = Presence(named(built, "r4").id, REPLICA, START)
+    gone = replace(named(built, "r3"), authorized=False)
+
+    async def fill() -> None:
+        async with opened(database_url) as store:
+            await loaded(store.journal)
+            kept = [r for r in built.records() if not isinstance(r, Primary)]
+            writes = [*map(Put, kept), Put(gone), Put(present)]
+            await store.journal.commit(HOME, Revision(0), writes, START)
+
+    run(fill())
+    unmigrate(database_url, "0004")
+    migrate(database_url)
+    engine = create_engine(database_url.replace("sqlite+aiosqlite:", "sqlite:"))
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT prefix, node_id FROM primaries ORDER BY prefix"))
+        assert [tuple(row) for row in rows] == [
+            ("10.0.0.0/24", 4),
+            ("10.1.0.0/24", 1),
+            ("10.3.0.0/24", 4),
+        ]
+    engine.dispose()
+    assert {str(p): int(n) for p, n in held(database_url).primaries.items()} == {
+        "10.0.0.0/24": 4,
+        "10.1.0.0/24": 1,
+        "10.3.0.0/24": 4,
+    }
 
 
 def test_an_upgrade_is_backed_up_first(database_url: str, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
         "api_keys": dict(snapshot.api_keys),
         "logins": dict(snapshot.logins),
         "presence": dict(snapshot.presence),
+        "primaries": dict(snapshot.primaries),
         "slots": set(snapshot.slots.of),
         "by_node_key": dict(snapshot.by_node_key),
         "by_machine": dict(snapshot.by_machine),

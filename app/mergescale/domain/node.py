@@ -34,6 +34,8 @@ class Node:
         ephemeral: removed some time after it went offline, at once on logout.
         authorized: approved by an operator, where the tailnet asks for that.
         key_expiry: when the node key expires; None for never.
+        expiry_disabled: an operator exempted it from the tailnet's key expiry; a new login under the
+            same owner leaves that alone.
         auth_key: the pre-auth key it last registered with, if any.
         last_seen: when it went offline last; None if never.
     """
@@ -59,6 +61,7 @@ class Node:
     ephemeral: bool = False
     authorized: bool = True
     key_expiry: datetime | None = None
+    expiry_disabled: bool = False
     auth_key: AuthKeyId | None = None
     last_seen: datetime | None = None
 

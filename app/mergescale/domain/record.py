@@ -13,6 +13,7 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix
 from mergescale.domain.user import User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
 
@@ -34,9 +35,21 @@ class Presence:
     since: datetime
 
 
-Record = Counters | User | Node | AuthKey | ApiKey | PendingLogin | Deployment | Presence
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """A subnet route is carried by this router.
+
+    Follows from nodes and presence, but also from what was before, which nobody could work out
+    again; so it is stored. Only ``state.derive`` decides it.
+    """
+
+    prefix: Prefix
+    node: NodeId
+
+
+Record = Counters | User | Node | AuthKey | ApiKey | PendingLogin | Deployment | Presence | Primary
 #: What identifies a record among those of its class in one tailnet.
-RecordKey = UserId | NodeId | AuthKeyId | ApiKeyId | LoginId | tuple[NodeId, ReplicaId] | None
+RecordKey = UserId | NodeId | AuthKeyId | ApiKeyId | LoginId | tuple[NodeId, ReplicaId] | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +76,7 @@ def key_of(record: Record) -> RecordKey:
             return key
         case Presence(node=node, replica=replica):
             return node, replica
+        case Primary(prefix=prefix):
+            return str(prefix)
         case Counters() | Deployment():
             return None

@@ -20,7 +20,7 @@ from mergescale.domain.declaration import Deployment, Policy
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix
-from mergescale.domain.record import Counters, Drop, Presence, Put, Record, Write
+from mergescale.domain.record import Counters, Drop, Presence, Primary, Put, Record, Write
 from mergescale.domain.slots import Slots
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.domain.user import Role, User
@@ -45,15 +45,16 @@ class Snapshot:
     """One tailnet at one revision.
 
     The first block is stored; the second is derived from it and kept current by `apply`
-    (indexes) and by ``state.derive`` (`access`, `primaries`), never by anyone else.
+    (indexes) and by ``state.derive`` (`access`), never by anyone else.
 
     Attributes:
         presence: node -> replicas that hold a map stream of it; absent means offline.
+        primaries: subnet route -> the router that carries it now; exit routes have none. Kept by
+            ``state.derive`` as well.
         by_machine: machine key -> its nodes; one machine may have several (user switching).
         asking: machine key -> its logins, decided ones included, oldest first.
         names: MagicDNS label -> node.
         addresses: every address in use -> node.
-        primaries: subnet route -> the router that carries it now; exit routes have none.
         access: INVARIANT(access-follows-nodes), see `Access`.
     """
 
@@ -67,6 +68,7 @@ class Snapshot:
     api_keys: Mapping[ApiKeyId, ApiKey] = field(default_factory=dict)
     logins: Mapping[LoginId, PendingLogin] = field(default_factory=dict)
     presence: Mapping[NodeId, frozenset[ReplicaId]] = field(default_factory=dict)
+    primaries: Mapping[Prefix, NodeId] = field(default_factory=dict)
 
     slots: Slots = field(default_factory=Slots)
     by_node_key: Mapping[NodeKey, NodeId] = field(default_factory=dict)
@@ -75,13 +77,12 @@ class Snapshot:
     by_login: Mapping[str, UserId] = field(default_factory=dict)
     names: Mapping[str, NodeId] = field(default_factory=dict)
     addresses: Mapping[IPv4Address | IPv6Address, NodeId] = field(default_factory=dict)
-    primaries: Mapping[Prefix, NodeId] = field(default_factory=dict)
     access: Access = DENY_ALL
 
     def apply(self, writes: Iterable[Write]) -> tuple[Snapshot, Change]:
         """Return the snapshot after the writes, and what they may have changed.
 
-        `revision`, `access` and `primaries` stay as they are: the engine moves them once a batch.
+        `revision` and `access` stay as they are: the engine moves them once a batch.
         """
         draft = _Draft(self)
         for write in writes:
@@ -102,6 +103,8 @@ class Snapshot:
             yield node
             for replica in self.presence.get(node.id, ()):
                 yield Presence(node.id, replica, node.created)
+        for prefix, router in self.primaries.items():
+            yield Primary(prefix, router)
         if self.deployment is not None:
             yield self.deployment
 
@@ -214,13 +217,15 @@ class _Draft:
                 held = self._peek("presence").get(record.node, frozenset())
                 self._dict("presence")[record.node] = held | {record.replica}
                 self._nodes.add(record.node)
+            case Primary(prefix=prefix, node=router):
+                self._carry(prefix, router)
             case Counters():
                 self._fields["counters"] = record
             case Deployment():
                 self._fields["deployment"] = record
                 self._access = True
 
-    def drop(self, record: Record) -> None:
+    def drop(self, record: Record) -> None:  # noqa: C901 - a case for each class
         match record:
             case Node(id=node):
                 self._unindex(self._dict("nodes").pop(node, None))
@@ -239,6 +244,8 @@ class _Draft:
                 self._drop_login(login)
             case Presence(node=node, replica=replica):
                 self._leave(node, replica)
+            case Primary(prefix=prefix):
+                self._carry(prefix, None)
             case Deployment():
                 self._fields["deployment"] = None
                 self._access = True
@@ -279,6 +286,12 @@ class _Draft:
         left = tuple(one for one in held if one != login_id)
         if left:
             self._dict("asking")[login.machine_key] = left
+
+    def _carry(self, prefix: Prefix, router: NodeId | None) -> None:
+        before = self._dict("primaries").pop(prefix, None)
+        if router is not None:
+            self._dict("primaries")[prefix] = router
+        self._nodes.update(node for node in (before, router) if node is not None)
 
     def _index(self, node: Node) -> None:
         self._dict("by_node_key")[node.node_key] = node.id

@@ -1,6 +1,6 @@
 """From start to stop of one server process.
 
-Start: database, engines, what the last process left behind, listeners, repositories.
+Start: database, engines, listeners, repositories; what the last process left behind a lease later.
 Stop (SIGTERM, SIGINT): no new connections, every stream ends in order, then what was decided is
 committed, then the database closes. A second signal ends at once.
 """
@@ -83,7 +83,6 @@ async def _start(
     server: Server, group: asyncio.TaskGroup, others: list[asyncio.Task[None]]
 ) -> bool:
     """Open for business; return whether this was the first start ever."""
-    await server.replica.bury(server.tailnets)
     others.append(group.create_task(server.replica.run(server.tailnets)))
     others.extend(group.create_task(follow()) for follow in server.endless)
     others.append(group.create_task(give_back()))

@@ -93,8 +93,8 @@ def admit(
     elif (known.user, known.tags) == (grant.owner.user, grant.owner.tags):
         node = known
     else:
-        # Routes were approved for the owner before.
-        node = replace(known, approved=frozenset())
+        # Routes were approved, and expiry was switched off, for the owner before.
+        node = replace(known, approved=frozenset(), expiry_disabled=False)
     node = replace(
         node,
         user=grant.owner.user,
@@ -103,7 +103,7 @@ def admit(
         capability_version=candidate.capability_version,
         ephemeral=candidate.ephemeral,
         authorized=node.authorized or grant.preauthorized,
-        key_expiry=_key_expiry(snapshot, grant, now),
+        key_expiry=_key_expiry(snapshot, node, grant, now),
         auth_key=grant.auth_key,
     )
     node = touched(snapshot, observe(snapshot, node, candidate.hostinfo), now)
@@ -203,12 +203,13 @@ def _new(snapshot: Snapshot, node_id: NodeId, candidate: Candidate, now: datetim
     )
 
 
-def _key_expiry(snapshot: Snapshot, grant: Grant, now: datetime) -> datetime | None:
+def _key_expiry(snapshot: Snapshot, node: Node, grant: Grant, now: datetime) -> datetime | None:
     """Return when the key expires: by the settings for a user's node, never for a tagged one.
 
-    A client may ask for less, not for more.
+    Nor for one whose expiry an operator has switched off. A client may ask for less, not for more.
     """
-    life = None if grant.owner.tags else snapshot.settings.key_expiry
+    exempt = grant.owner.tags or node.expiry_disabled
+    life = None if exempt else snapshot.settings.key_expiry
     limits = [now + life] if life is not None else []
     if grant.expiry is not None:
         limits.append(grant.expiry)

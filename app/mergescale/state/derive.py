@@ -2,16 +2,20 @@
 
 Runs once per batch, after its decisions and before its commit, so that both are part of the
 snapshot which readers see. Work is proportional to the nodes that changed.
+
+INVARIANT(sticky): who carries a route follows from the past too, so it is committed with the batch
+that moved it. Deriving again from what is stored gives the same, at a restart and at any replica.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from mergescale.domain.access import DENY_ALL, Access
 from mergescale.domain.change import Change
 from mergescale.domain.prefixes import Prefix, is_exit
+from mergescale.domain.record import Drop, Primary, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import NodeId
 
@@ -33,6 +37,18 @@ def derive(before: Snapshot, after: Snapshot, change: Change) -> tuple[Snapshot,
     return replace(after, access=_access(after, change)), change
 
 
+def elections(before: Snapshot, after: Snapshot) -> Iterator[Write]:
+    """Yield the writes that store who carries which route from now on."""
+    if after.primaries is before.primaries:
+        return
+    for prefix, router in before.primaries.items():
+        if prefix not in after.primaries:
+            yield Drop(Primary(prefix, router))
+    for prefix, router in after.primaries.items():
+        if before.primaries.get(prefix) != router:
+            yield Put(Primary(prefix, router))
+
+
 def _access(after: Snapshot, change: Change) -> Access:
     policy = after.policy
     if policy is None:
@@ -49,7 +65,7 @@ def _primaries(before: Snapshot, after: Snapshot, change: Change) -> Mapping[Pre
     one which carries it now. With nobody online the last one keeps it, so that clients go on
     trying there.
     """
-    touched: set[Prefix] = set()
+    touched = {prefix for prefix, router in after.primaries.items() if router in change.nodes}
     for node_id in change.nodes:
         for snapshot in (before, after):
             node = snapshot.nodes.get(node_id)
@@ -57,8 +73,8 @@ def _primaries(before: Snapshot, after: Snapshot, change: Change) -> Mapping[Pre
                 touched.update(prefix for prefix in node.advertised if not is_exit(prefix))
                 touched.update(prefix for prefix in node.approved if not is_exit(prefix))
     if not touched:
-        return before.primaries
-    primaries = dict(before.primaries)
+        return after.primaries
+    primaries = dict(after.primaries)
     routers = [node for node in after.nodes.values() if node.approved and after.takes_part(node)]
     for prefix in touched:
         able = [node for node in routers if prefix in node.routes]

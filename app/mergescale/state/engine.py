@@ -21,7 +21,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import Revision, TailnetName
-from mergescale.state.derive import derive
+from mergescale.state.derive import derive, elections
 from mergescale.state.outcome import Decision, Outcome, outcome
 from mergescale.state.ports import (
     Batch,
@@ -249,6 +249,7 @@ class Engine:
                 turn.fences.add(request.fence)
             turn.answers.append((request, outcome.answer))
         turn.snapshot, turn.change = derive(self.snapshot, turn.snapshot, turn.change)
+        turn.writes.extend(elections(self.snapshot, turn.snapshot))
         return turn
 
 

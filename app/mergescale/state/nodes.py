@@ -128,11 +128,11 @@ def expire(node_id: NodeId, at: datetime | None = None) -> Decision[Node]:
 
 
 def disable_key_expiry(node_id: NodeId) -> Decision[Node]:
-    """Let the node key never expire; an expired node is back at once."""
+    """Let the node key never expire, those of later logins too; an expired node is back at once."""
 
     def decide(snapshot: Snapshot, _: datetime) -> Outcome[Node]:
         node = lookup.node(snapshot, node_id)
-        return replaced(snapshot, node, replace(node, key_expiry=None))
+        return replaced(snapshot, node, replace(node, key_expiry=None, expiry_disabled=True))
 
     return decide
 
@@ -143,9 +143,10 @@ def enable_key_expiry(node_id: NodeId) -> Decision[Node]:
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[Node]:
         node = lookup.node(snapshot, node_id)
         if node.key_expiry is not None:
-            return outcome(snapshot, (), node)
+            return replaced(snapshot, node, replace(node, expiry_disabled=False))
         life = snapshot.settings.key_expiry or DEFAULT_KEY_EXPIRY
-        return replaced(snapshot, node, replace(node, key_expiry=now + life))
+        again = replace(node, key_expiry=now + life, expiry_disabled=False)
+        return replaced(snapshot, node, again)
 
     return decide
 

@@ -142,15 +142,17 @@ class Replica:
     async def bury(self, engines: Iterable[Engine]) -> int:
         """Take offline who was connected to replicas that are gone; return how many nodes.
 
-        Not before this replica has beaten without trouble for the length of a lease: after an
-        outage of the database every lease has lapsed, and the living need time to renew theirs.
+        Not before this replica has beaten without trouble for the length of a lease. After an
+        outage of the database every lease has lapsed, and the living need time to renew theirs;
+        after a restart clients need it to come back, and whoever does has never been offline:
+        INVARIANT(sticky) routes would otherwise go to the first router that is back.
 
         Raises:
             StoreUnavailable: the database did not answer.
             EngineStopped: too late.
         """
         steady_s = self._clock.monotonic() - self._steady_since_s
-        if not self._terms.alone and steady_s < self._terms.lease_s:
+        if steady_s < self._terms.lease_s:
             return 0
         # Who is named here had a lease before, so it is gone if it has none afterwards.
         named = [(engine, presence.replicas(engine.snapshot)) for engine in engines]

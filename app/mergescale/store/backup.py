@@ -30,6 +30,7 @@ from sqlalchemy import (
     func,
     inspect,
     select,
+    text,
     update,
 )
 from sqlalchemy import Table as SqlTable
@@ -45,10 +46,11 @@ from mergescale.store.database import (
     unavailable,
 )
 from mergescale.store.schema import knows, replacing, upgrade_to
-from mergescale.store.tables import LEASES, NODES, SERVER_SECRETS, TAILNETS, Utc
+from mergescale.store.tables import FAILURES, LEASES, NODES, SERVER_SECRETS, TAILNETS, Utc
 
-#: Leases are of living processes; the schema's own row is written by the migrations.
-_LEFT_OUT: Final = frozenset({LEASES.name, "alembic_version"})
+#: Leases are of living processes, failed attempts of a passing moment at one place; the schema's own
+#: row is written by the migrations.
+_LEFT_OUT: Final = frozenset({LEASES.name, FAILURES.name, "alembic_version"})
 #: LIMIT: more nodes than come and go between two backups; 64 restores use up the addresses once.
 _IDS_AHEAD: Final = 1 << 16
 #: Far from any revision that a lost database may have had, and below 2^53 for good.
@@ -187,8 +189,8 @@ def restore(url: str, archive: Archive, *, force: bool) -> Sequence[Holding]:
         upgrade_to(connection, None)
         upgrade_to(connection, archive.header.schema)
         _import_rows(connection, archive)
-        upgrade_to(connection, "head")
         _check_references(connection)
+        upgrade_to(connection, "head")
         restored = holdings(connection)
         _move_ahead(connection, counters)
         return restored
@@ -274,8 +276,13 @@ def _move_ahead(connection: Connection, replaced: dict[str, tuple[int, int, int]
 
 
 def _check_references(connection: Connection) -> None:
-    """Check what PostgreSQL checks by itself, and this connection to SQLite does not."""
-    if connection.dialect.name != "sqlite":
+    """Check at once what PostgreSQL checks at the end, and this connection to SQLite does not.
+
+    PostgreSQL alters no table that has checks to come.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        connection.execute(text("SET CONSTRAINTS ALL DEFERRED"))
         return
     if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
         raise BackupUnusable("the backup's rows refer to rows that it does not hold")

@@ -23,12 +23,14 @@ from mergescale.domain.node import Node
 from mergescale.domain.record import Counters, Drop, Presence, Put, Record, RecordKey, Write, key_of
 from mergescale.kernel.ids import NodeId, TailnetName
 from mergescale.store import tables
-from mergescale.store.mapping import TABLES, Kind, Values, key_columns, kind_of, to_row
+from mergescale.store.mapping import TABLES, Kind, key_columns, kind_of, to_row
+from mergescale.store.rows import Values
 
 Touched = tuple[Kind, RecordKey]
 
 _KEY_COLUMNS: Final = {
-    kind: ("node_id", "replica") if kind is Kind.PRESENCE else ("id",) for kind in TABLES
+    kind: tuple(c.name for c in table.primary_key.columns if c.name != "tailnet")
+    for kind, table in TABLES.items()
 }
 _REMOVE: Final[dict[Kind, Delete]] = {
     kind: delete(table).where(
@@ -48,6 +50,7 @@ _WIDEST: Final = (
     (Kind.DEPLOYMENT, "policy"),
     (Kind.USER, "users"),
     (Kind.NODE, "nodes"),
+    (Kind.PRIMARY, "routes"),
     (Kind.PRESENCE, "presence"),
     (Kind.LOGIN, "logins"),
     (Kind.AUTH_KEY, "keys"),

@@ -38,7 +38,6 @@ from mergescale.store.leases import check_fences
 from mergescale.store.mapping import (
     Declare,
     Kind,
-    Values,
     deployment_from_row,
     from_row,
     revision_of,
@@ -55,6 +54,7 @@ from mergescale.store.reading import (
     rows_of,
     touched_after,
 )
+from mergescale.store.rows import Values
 from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
 from mergescale.store.tombstones import tombstone
 from mergescale.store.uninterrupted import to_the_end

@@ -70,9 +70,8 @@ _SOME: Final = {
     kind: select(table)
     .where(
         table.c.tailnet == bindparam("tailnet"),
-        table.c["node_id" if kind is Kind.PRESENCE else "id"].in_(
-            bindparam("keys", expanding=True)
-        ),
+        # The first of the key after the tailnet.
+        table.primary_key.columns.values()[1].in_(bindparam("keys", expanding=True)),
     )
     .order_by(*table.primary_key.columns)
     for kind, table in TABLES.items()
@@ -222,5 +221,8 @@ def key_in(kind: Kind, row: Row[Any] | Broken) -> RecordKey:
         return cast("RecordKey", row.key)
     if kind is Kind.PRESENCE:
         return row.node_id, row.replica
+    if kind is Kind.PRIMARY:
+        prefix: RecordKey = row.prefix
+        return prefix
     key: RecordKey = row.id
     return key

@@ -164,6 +164,7 @@ class NodeRow(_Row, table=True):
     ephemeral: bool
     authorized: bool
     key_expiry: datetime | None = _time(optional=True)
+    expiry_disabled: bool
     auth_key: str | None = None
     last_seen: datetime | None = _time(optional=True)
 
@@ -244,6 +245,21 @@ class PresenceRow(_Row, table=True):
     node_id: int = _number(key=True)
     replica: str = Field(primary_key=True)
     since: datetime = _time()
+
+
+class PrimaryRow(_Row, table=True):
+    """`domain.record.Primary`.
+
+    `node_id` refers to nothing that the database checks: a node whose row cannot be read carries no
+    route, and must not keep the others from being written.
+    """
+
+    __tablename__ = "primaries"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    prefix: str = Field(primary_key=True)
+    node_id: int = _number()
 
 
 class DeploymentRow(_Row, table=True):
@@ -346,6 +362,7 @@ AUTH_KEYS = METADATA.tables["auth_keys"]
 API_KEYS = METADATA.tables["api_keys"]
 LOGINS = METADATA.tables["logins"]
 PRESENCE = METADATA.tables["presence"]
+PRIMARIES = METADATA.tables["primaries"]
 DEPLOYMENTS = METADATA.tables["deployments"]
 JOURNAL = METADATA.tables["journal"]
 SERVER_SECRETS = METADATA.tables["server_secrets"]

@@ -16,7 +16,8 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.declaration import Declaration, Deployment
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
-from mergescale.domain.record import Counters, Presence, Record, RecordKey
+from mergescale.domain.prefixes import parse_prefix
+from mergescale.domain.record import Counters, Presence, Primary, Record, RecordKey
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
@@ -45,6 +46,8 @@ def tombstone(kind: Kind, key: RecordKey) -> Record:
         case Kind.PRESENCE:
             node, replica = cast("tuple[NodeId, ReplicaId]", key)
             return Presence(node, replica, _NEVER)
+        case Kind.PRIMARY:
+            return Primary(parse_prefix(cast("str", key)), NodeId(0))
         case Kind.DEPLOYMENT:
             return Deployment("", {}, "", "", _NEVER, _NEVER, Declaration(_NoPolicy()))
         case _:

@@ -4,11 +4,11 @@ from ipaddress import ip_network
 
 from mergescale.domain.access import DENY_ALL
 from mergescale.domain.change import NOTHING, Change
-from mergescale.domain.record import Drop, Presence, Put
+from mergescale.domain.record import Drop, Presence, Primary, Put
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import NodeId, UserId
 from mergescale.state import nodes, presence, routes, users
-from mergescale.state.derive import derive
+from mergescale.state.derive import derive, elections
 from support.access import follows, table
 from support.clock import START
 from support.machines import decided
@@ -63,6 +63,45 @@ def test_primary_fails_over_and_does_not_flap_back() -> None:
     before = offline(all_at_once(), "r1")
     assert primary(before) == "r2"
     assert primary(online(before, "r1")) == "r2"
+
+
+def test_a_restart_keeps_the_primary() -> None:
+    """Loaded in one batch with who carries the route, it is that one and not the oldest."""
+    built = routers()
+    assert primary(built) == "r3"
+    writes = [Put(record) for record in built.records()]
+    assert primary(step(Snapshot(built.tailnet), writes)) == "r3"
+    asleep = [write for write in writes if not isinstance(write.record, Presence)]
+    assert primary(step(Snapshot(built.tailnet), asleep)) == "r3"
+
+
+def test_a_stored_primary_that_is_gone_carries_nothing() -> None:
+    """A node that could not be loaded is replaced by the oldest of the others, or by nobody."""
+    built = routers()
+    lost = named(built, "r3").id
+    others = [
+        Put(record)
+        for record in built.records()
+        if not isinstance(record, Presence) and record != named(built, "r3")
+    ]
+    assert primary(step(Snapshot(built.tailnet), others)) == "r1"
+    assert not step(Snapshot(built.tailnet), [Put(Primary(NET, lost))]).primaries
+
+
+def test_elections_are_what_moved() -> None:
+    """Only routes that changed hands are written: given, taken over, given up."""
+    before = world("tag:r: r1, r2")
+    given = routed(before, "r1", "10.0.0.0/24", "10.1.0.0/24")
+    [one, other] = [ip_network(text) for text in ("10.0.0.0/24", "10.1.0.0/24")]
+    first, second = named(before, "r1").id, named(before, "r2").id
+    assert set(elections(before, given)) == {Put(Primary(one, first)), Put(Primary(other, first))}
+    both = routed(given, "r2", "10.0.0.0/24")
+    assert list(elections(given, both)) == []
+    after = step(both, [Drop(named(both, "r1"))])
+    assert list(elections(both, after)) == [
+        Drop(Primary(other, first)),
+        Put(Primary(one, second)),
+    ]
 
 
 def test_all_offline_keeps_the_last() -> None:

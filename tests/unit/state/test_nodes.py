@@ -271,9 +271,12 @@ def test_expire_now_or_later_but_never_in_the_past() -> None:
 def test_key_expiry_is_switched_off_and_on() -> None:
     """Expiry can be disabled, and enabled again for the tailnet's time from now."""
     before = pair(key_expiry=timedelta(days=30))
+    off = after(before, nodes.disable_key_expiry(A))
+    assert (off.key_expiry, off.expiry_disabled) == (None, True)
+    before = step(before, [Put(off)])
     unchanged(before, nodes.disable_key_expiry(A))
     node = after(before, nodes.enable_key_expiry(A))
-    assert node.key_expiry == LATER + timedelta(days=30)
+    assert (node.key_expiry, node.expiry_disabled) == (LATER + timedelta(days=30), False)
     before = step(before, [Put(node)])
     unchanged(before, nodes.enable_key_expiry(A))
     assert after(before, nodes.disable_key_expiry(A)).key_expiry is None

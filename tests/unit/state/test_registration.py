@@ -332,6 +332,55 @@ def test_future_expiry_shortens_a_new_node() -> None:
     assert joined(before, LAPTOP.asks(auth="k", expiry=later))[1].key_expiry == normal
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+def test_expiry_that_was_switched_off_stays_off(rotated: bool) -> None:
+    """A new login of the same node, expired or with a new key, has no term; until it is on again."""
+    before, node = joined(with_key(people(), "k", START), LAPTOP.asks(auth="k"))
+    before, _ = decided(before, nodes.disable_key_expiry(node.id), START)
+    before, _ = decided(before, nodes.expire(node.id), START)
+    request = LAPTOP.asks(auth="k2")
+    if rotated:
+        request = replace(request, node_key=LAPTOP.node_key(1), old_node_key=LAPTOP.node_key())
+    after, back = joined(with_key(before, "k2", LATER), request, LATER)
+    assert (back.id, back.key_expiry, back.expiry_disabled) == (node.id, None, True)
+
+    after, _ = decided(after, nodes.enable_key_expiry(node.id), LATER)
+    assert after.nodes[node.id].key_expiry == LATER + timedelta(days=180)
+    after, _ = decided(after, nodes.expire(node.id), LATER)
+    request = replace(request, auth=LAPTOP.asks(auth="k3").auth)
+    _, back = joined(with_key(after, "k3", LATER), request, LATER)
+    assert back.key_expiry == LATER + timedelta(days=180)
+
+
+def test_switching_expiry_on_counts_for_an_expired_node_too() -> None:
+    """Its key stays expired, and the next login has a term."""
+    before, node = joined(with_key(people(), "k", START), LAPTOP.asks(auth="k"))
+    before, _ = decided(before, nodes.disable_key_expiry(node.id), START)
+    before, _ = decided(before, nodes.expire(node.id), START)
+    after, _ = decided(before, nodes.enable_key_expiry(node.id), LATER)
+    assert after.nodes[node.id] == replace(node, key_expiry=START)
+
+
+def test_expiry_is_switched_off_for_one_owner() -> None:
+    """A node that went to tags and came back to its user has a term again."""
+    before, node = joined(with_key(people(), "k", START), LAPTOP.asks(auth="k"))
+    before, _ = decided(before, nodes.disable_key_expiry(node.id), START)
+    before, _ = decided(before, nodes.set_tags(node.id, ["tag:web"]), START)
+    before, _ = decided(before, nodes.expire(node.id), START)
+    _, back = joined(with_key(before, "k2", LATER), LAPTOP.asks(auth="k2"), LATER)
+    assert (back.id, back.key_expiry) == (node.id, LATER + timedelta(days=180))
+
+
+def test_a_client_may_still_ask_for_less() -> None:
+    """Its own wish counts where an operator has switched the tailnet's term off."""
+    before, node = joined(with_key(people(), "k", START), LAPTOP.asks(auth="k"))
+    before, _ = decided(before, nodes.disable_key_expiry(node.id), START)
+    sooner = LATER + timedelta(days=1)
+    before, _ = decided(before, nodes.expire(node.id), START)
+    request = LAPTOP.asks(auth="k2", expiry=sooner)
+    assert joined(with_key(before, "k2", LATER), request, LATER)[1].key_expiry == sooner
+
+
 def test_no_expiry_where_settings_say_so() -> None:
     """A tailnet without key expiry makes user nodes that do not expire."""
     before = with_key(people(key_expiry=None), "k", START)

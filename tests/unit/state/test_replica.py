@@ -148,14 +148,18 @@ async def test_after_an_outage_everybody_gets_time_to_renew() -> None:
 
 
 @aio
-async def test_whoever_is_alone_buries_at_once_and_never_lapses() -> None:
-    """A restart on SQLite: the predecessor's clients are offline before the first one comes."""
+async def test_whoever_is_alone_buries_a_lease_later_and_never_lapses() -> None:
+    """A restart on SQLite: the predecessor's clients have that long to come back unnoticed."""
     world = World()
     predecessor = await world.join("before", alone=True)
     async with world.engine(predecessor.seat.id) as engine:
         replica = await world.join("after", alone=True)
-        assert await replica.bury([engine]) == 1
-        assert not engine.snapshot.presence
+        for online in (True, True, False):
+            await replica.turn([engine])
+            assert engine.snapshot.online(NodeId(1))
+            world.clock.advance(BEAT)
+            await replica.turn([engine])
+            assert engine.snapshot.online(NodeId(1)) is online
         world.clock.advance(LEASE * 100)
         assert replica.duties is not None
         seat = replica.seat

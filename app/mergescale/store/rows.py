@@ -1,0 +1,254 @@
+"""Records as columns, and rows as records: one pair of functions for each class of many columns."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from mergescale.domain.apikey import ApiKey
+from mergescale.domain.authkey import AuthKey
+from mergescale.domain.declaration import Deployment
+from mergescale.domain.login import LoginState, PendingLogin
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
+from mergescale.domain.user import Role, User
+from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, UserId
+from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
+
+#: A row as parameters of a statement.
+Values = dict[str, Any]
+
+#: LIMIT: JavaScript and many a JSON reader know whole numbers up to here (spec 9.3, pitfall 44).
+_LAST_ID: Final = 2**53 - 1
+
+
+def user_values(user: User) -> Values:
+    """Return a user as columns."""
+    return {
+        "id": user.id,
+        "login": user.login,
+        "login_folded": user.login.casefold(),
+        "display_name": user.display_name,
+        "role": user.role.value,
+        "created": user.created,
+        "declared": user.declared,
+        "suspended": user.suspended,
+    }
+
+
+def user(row: Row[Any]) -> User:
+    """Return the user of a row."""
+    return User(
+        id=UserId(row.id),
+        login=row.login,
+        display_name=row.display_name,
+        role=Role(row.role),
+        created=row.created,
+        declared=row.declared,
+        suspended=row.suspended,
+    )
+
+
+def auth_key_values(key: AuthKey) -> Values:
+    """Return a pre-auth key as columns."""
+    return {
+        "id": key.id,
+        "secret_hash": key.secret_hash,
+        "description": key.description,
+        "created": key.created,
+        "expires": key.expires,
+        "user_id": key.user,
+        "tags": _texts(key.tags),
+        "reusable": key.reusable,
+        "ephemeral": key.ephemeral,
+        "preauthorized": key.preauthorized,
+        "uses": key.uses,
+        "last_used": key.last_used,
+        "revoked": key.revoked,
+    }
+
+
+def auth_key(row: Row[Any]) -> AuthKey:
+    """Return the pre-auth key of a row."""
+    return AuthKey(
+        id=AuthKeyId(row.id),
+        secret_hash=row.secret_hash,
+        description=row.description,
+        created=row.created,
+        expires=row.expires,
+        user=_user_id(row.user_id),
+        tags=_read_texts(row.tags),
+        reusable=row.reusable,
+        ephemeral=row.ephemeral,
+        preauthorized=row.preauthorized,
+        uses=row.uses,
+        last_used=row.last_used,
+        revoked=row.revoked,
+    )
+
+
+def api_key_values(key: ApiKey) -> Values:
+    """Return an API token as columns."""
+    return {
+        "id": key.id,
+        "secret_hash": key.secret_hash,
+        "description": key.description,
+        "created": key.created,
+        "expires": key.expires,
+        "last_used": key.last_used,
+        "revoked": key.revoked,
+    }
+
+
+def api_key(row: Row[Any]) -> ApiKey:
+    """Return the API token of a row."""
+    return ApiKey(
+        id=ApiKeyId(row.id),
+        secret_hash=row.secret_hash,
+        description=row.description,
+        created=row.created,
+        expires=row.expires,
+        last_used=row.last_used,
+        revoked=row.revoked,
+    )
+
+
+def login_values(login: PendingLogin) -> Values:
+    """Return a pending login as columns."""
+    return {
+        "id": login.id,
+        "machine_key": login.machine_key.raw,
+        "node_key": login.node_key.raw,
+        "old_node_key": login.old_node_key.raw,
+        "hostinfo": login.hostinfo,
+        "ephemeral": login.ephemeral,
+        "capability_version": login.capability_version,
+        "created": login.created,
+        "expires": login.expires,
+        "state": login.state.value,
+        "node_id": login.node,
+    }
+
+
+def login(row: Row[Any]) -> PendingLogin:
+    """Return the pending login of a row."""
+    return PendingLogin(
+        id=LoginId(row.id),
+        machine_key=MachineKey(row.machine_key),
+        node_key=NodeKey(row.node_key),
+        old_node_key=NodeKey(row.old_node_key),
+        hostinfo=row.hostinfo,
+        ephemeral=row.ephemeral,
+        capability_version=row.capability_version,
+        created=row.created,
+        expires=row.expires,
+        state=LoginState(row.state),
+        node=None if row.node_id is None else NodeId(row.node_id),
+    )
+
+
+def node_values(node: Node) -> Values:
+    """Return a node as columns."""
+    return {
+        "id": node.id,
+        "stable_id": node.stable_id,
+        "machine_key": node.machine_key.raw,
+        "node_key": node.node_key.raw,
+        "disco_key": node.disco_key.raw,
+        "name": node.name,
+        "name_pinned": node.name_pinned,
+        "ipv4": str(node.ipv4),
+        "ipv6": str(node.ipv6),
+        "created": node.created,
+        "user_id": node.user,
+        "tags": _texts(node.tags),
+        "hostinfo": node.hostinfo,
+        "advertised": _prefixes(node.advertised),
+        "approved": _prefixes(tuple(sorted(node.approved, key=sort_key))),
+        "endpoints": _texts(node.endpoints),
+        "home_derp": node.home_derp,
+        "capability_version": node.capability_version,
+        "ephemeral": node.ephemeral,
+        "authorized": node.authorized,
+        "key_expiry": node.key_expiry,
+        "expiry_disabled": node.expiry_disabled,
+        "auth_key": node.auth_key,
+        "last_seen": node.last_seen,
+    }
+
+
+def node(row: Row[Any]) -> Node:
+    """Return the node of a row."""
+    return Node(
+        id=_node_id(row.id),
+        stable_id=row.stable_id,
+        machine_key=MachineKey(row.machine_key),
+        node_key=NodeKey(row.node_key),
+        disco_key=DiscoKey(row.disco_key),
+        name=row.name,
+        name_pinned=row.name_pinned,
+        ipv4=IPv4Address(row.ipv4),
+        ipv6=IPv6Address(row.ipv6),
+        created=row.created,
+        user=_user_id(row.user_id),
+        tags=_read_texts(row.tags),
+        hostinfo=row.hostinfo,
+        advertised=_read_prefixes(row.advertised),
+        approved=frozenset(_read_prefixes(row.approved)),
+        endpoints=_read_texts(row.endpoints),
+        home_derp=row.home_derp,
+        capability_version=row.capability_version,
+        ephemeral=row.ephemeral,
+        authorized=row.authorized,
+        key_expiry=row.key_expiry,
+        expiry_disabled=row.expiry_disabled,
+        auth_key=None if row.auth_key is None else AuthKeyId(row.auth_key),
+        last_seen=row.last_seen,
+    )
+
+
+def deployment_values(deployment: Deployment) -> Values:
+    """Return a deployment as columns, its revision left out."""
+    return {
+        "commit_id": deployment.commit,
+        "files": json.dumps(dict(deployment.files), separators=(",", ":")),
+        "subject": deployment.subject,
+        "author": deployment.author,
+        "committed": deployment.committed,
+        "applied": deployment.applied,
+    }
+
+
+def _user_id(value: int | None) -> UserId | None:
+    return None if value is None else UserId(value)
+
+
+def _node_id(value: int) -> NodeId:
+    if not 1 <= value <= _LAST_ID:
+        raise ValueError("it is no number of a node")
+    return NodeId(value)
+
+
+def _texts(texts: tuple[str, ...]) -> str:
+    # ASCII only: PostgreSQL has no text with a NUL in it, and JSON's escape for it is fine.
+    return json.dumps(texts, separators=(",", ":")) if texts else "[]"
+
+
+def _read_texts(text: str) -> tuple[str, ...]:
+    if text == "[]":
+        return ()
+    texts = json.loads(text)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("it is no list of texts")
+    return tuple(texts)
+
+
+def _prefixes(prefixes: tuple[Prefix, ...]) -> str:
+    return _texts(tuple(map(str, prefixes)))
+
+
+def _read_prefixes(text: str) -> tuple[Prefix, ...]:
+    return tuple(map(parse_prefix, _read_texts(text)))
