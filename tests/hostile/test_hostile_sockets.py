@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import resource
 from typing import Any
@@ -11,13 +10,11 @@ from typing import Any
 import pytest
 
 from mergescale.control.limits import Limits
-from mergescale.kernel.keys import PrivateKey
 from mergescale.server import descriptors
 from mergescale.server.takeover import MESSAGE_BYTES
-from mergescale.wire.noise import initiate, public_key
 from support.aio import aio, until
 from support.bridged import Dripping, echo, read_body
-from support.noise_server import MACHINE, SERVER, Serving, serving
+from support.noise_server import Serving, serving, upgrade_request
 
 pytestmark = pytest.mark.enable_socket
 
@@ -36,18 +33,6 @@ async def answered(at: Serving) -> None:
     reader, writer = await opened(at, GET)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     writer.close()
-
-
-def upgrade_request() -> bytes:
-    """Return a request to ``/ts2021`` with an initiation that is as good as any."""
-    ephemeral = PrivateKey(b"\x05" * 32)
-    started = initiate(version=130, static=MACHINE, ephemeral=ephemeral, server=public_key(SERVER))
-    lines = [
-        b"POST /ts2021 HTTP/1.1\r\nHost: x\r\nConnection: upgrade",
-        b"Upgrade: tailscale-control-protocol",
-        b"X-Tailscale-Handshake: " + base64.b64encode(started.message),
-    ]
-    return b"\r\n".join([*lines, b"", b""])
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:

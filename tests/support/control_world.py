@@ -347,7 +347,8 @@ async def controlled(
     throttle = Throttle(failures, clock) if failures is not None else None
     registrar = Registrar(tailnets, bell, RandomEntropy(), URL, hold_s, throttle)
     inner = machine_app(registrar, Poller(tailnets, hubs, clock), c2n, throttle)
-    door = Door(SERVER, RandomEntropy(), Service(inner, limits or Limits()))
+    service = Service(inner, limits or Limits(), tailnets.knows_machine)
+    door = Door(SERVER, RandomEntropy(), service)
     outer = application(
         Parts(api=[], web=[], control=public_handlers(tailnets, public_key(SERVER), lambda: hosts))
     )

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,25 @@ from mergescale.kernel.keys import MachineKey, PrivateKey
 from mergescale.server.edge import Edge
 from mergescale.server.listeners import Listener, TcpListener
 from mergescale.server.takeover import Claim, Takeover
-from mergescale.wire.noise import public_key
+from mergescale.wire.noise import initiate, public_key
 from support.noise_client import NoiseClient
 
 SERVER = PrivateKey(b"\x01" * 32)
 MACHINE = PrivateKey(b"\x02" * 32)
+
+
+def upgrade_request(forwarded_for: str = "") -> bytes:
+    """Return a request to ``/ts2021`` with an initiation that is as good as any."""
+    ephemeral = PrivateKey(b"\x05" * 32)
+    started = initiate(version=130, static=MACHINE, ephemeral=ephemeral, server=public_key(SERVER))
+    lines = [
+        b"POST /ts2021 HTTP/1.1\r\nHost: x\r\nConnection: upgrade",
+        b"Upgrade: tailscale-control-protocol",
+        b"X-Tailscale-Handshake: " + base64.b64encode(started.message),
+    ]
+    if forwarded_for:
+        lines.append(b"X-Forwarded-For: " + forwarded_for.encode())
+    return b"\r\n".join([*lines, b"", b""])
 
 
 class RandomEntropy:
@@ -130,10 +145,11 @@ async def serving(
     limits: Limits | None = None,
     listeners: Sequence[Listener] = (),
     takeovers: Mapping[Claim, Takeover] | None = None,
+    knows: Callable[[MachineKey], bool] = lambda _: False,
     **edge_options: Any,
 ) -> AsyncGenerator[Serving, None]:
     """Serve until the block ends, then stop with one second of grace; see `Edge` for options."""
-    door = Door(SERVER, RandomEntropy(), Service(inner, limits or Limits()))
+    door = Door(SERVER, RandomEntropy(), Service(inner, limits or Limits(), knows))
     outer = Outer(WebSocketDoor(door))
     claims = {Claim("/ts2021", PROTOCOL, "POST"): Ts2021(door), **(takeovers or {})}
     edge = Edge(outer, listeners or [TcpListener("127.0.0.1", 0)], claims, **edge_options)

@@ -3,7 +3,7 @@
 From the socket upwards::
 
     server.takeover  owns the first request head, hands the socket over
-    upgrade          handshake text -> refusal | error frame | channel
+    upgrade          handshake text -> refusal | error frame | channel; who has no standing is a ``crowd``
     channel          Noise records <-> plaintext, on a socket or behind ``websocket``
     bridge           HTTP/2 server: one ASGI call per stream (``exchange``)
     scope            ``scope["state"]["peer"]`` is the machine key, ``["capability_version"]`` an int

@@ -24,6 +24,8 @@ from mergescale.control.bridge import ASGIApp, Bridge
 from mergescale.control.limits import Limits
 from mergescale.control.scope import Peer
 from mergescale.kernel.errors import ProtocolError
+from mergescale.kernel.keys import MachineKey
+from mergescale.state.throttle import place
 from mergescale.wire.noise import Accepted
 
 log = structlog.get_logger()
@@ -60,6 +62,20 @@ class Registry(Protocol):
     tasks: set[asyncio.Task[None]]
 
 
+class Doorkeeper(Protocol):
+    """Who counts the channels of a process; `upgrade.Door` is it."""
+
+    def proved(self, channel: Channel, /) -> None:
+        """Note, once, that the peer holds its machine key; may abort this channel or others."""
+
+    def left(self, channel: Channel, /) -> None:
+        """Note, once, that the channel is gone, proved or not."""
+
+
+def _nobody(_: MachineKey) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What all channels of a process share.
@@ -67,14 +83,20 @@ class Service:
     Attributes:
         app: the inner ASGI application; sees `scope.PEER` in the state of each request.
         limits: bounds of each connection.
+        knows: says whether a machine has a node here; from memory, as it is asked on the loop.
     """
 
     app: ASGIApp
     limits: Limits = field(default_factory=Limits)
+    knows: Callable[[MachineKey], bool] = _nobody
 
 
 class Channel(asyncio.Protocol):
-    """Owns the transport from the upgrade to its end."""
+    """Owns the transport from the upgrade to its end.
+
+    Attributes:
+        place: where it comes from, see `throttle.place`; empty when nobody knows.
+    """
 
     def __init__(
         self,
@@ -83,7 +105,7 @@ class Channel(asyncio.Protocol):
         registry: Registry,
         *,
         greeting: bytes,
-        settled: Callable[[], None],
+        keeper: Doorkeeper,
         client: tuple[str, int] | None = None,
     ) -> None:
         """Wait for `connection_made`.
@@ -93,21 +115,33 @@ class Channel(asyncio.Protocol):
             service: application and limits.
             registry: where this channel and its handlers are listed while they live.
             greeting: sent before the Noise response, in the same write: the 101, or nothing.
-            settled: called exactly once, when the peer has proved its key or is gone.
+            keeper: told when the peer has proved its key, and when it is gone.
             client: who a trusted proxy says it is; None: whoever the socket's other end is.
         """
+        self.place = place(client[0]) if client is not None else ""
         self._accepted = accepted
-        self._app = service.app
+        self._service = service
         self._limits = service.limits
         self._registry = registry
         self._greeting = greeting + accepted.response
         self._client = client
-        self._settled: Callable[[], None] | None = settled
+        self._keeper = keeper
+        self._proved = False
         self._noise = accepted.transport
         self._pipe: Pipe | None = None
         self._bridge: Bridge | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether the machine has a node here, by now."""
+        return self._service.knows(self._accepted.peer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is open."""
+        return self._bridge is None or self._bridge.idle
 
     # ------------------------------------------------------------------ asyncio.Protocol
 
@@ -118,7 +152,7 @@ class Channel(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._limits.proof_s, self._proof_is_due)
         self._bridge = Bridge(
-            self._app,
+            self._service.app,
             _peer(self._accepted, transport, self._client),
             self,
             tasks=self._registry.tasks,
@@ -140,8 +174,8 @@ class Channel(asyncio.Protocol):
             return
         if plaintext:
             self._heard_at = bridge.loop.time()
-            if self._settled is not None:
-                self._settle()
+            if not self._proved:
+                self._prove()
             bridge.receive(plaintext)
 
     def pause_writing(self) -> None:
@@ -158,7 +192,7 @@ class Channel(asyncio.Protocol):
         """Tell every handler, forget everything."""
         self._registry.connections.discard(self)
         self._cancel_timer()
-        self._leave_pending()
+        self._keeper.left(self)
         # Forgets both: what refers to each other waits for a collection that stops the whole loop.
         bridge, self._bridge, self._pipe = self._bridge, None, None
         if bridge is not None:
@@ -199,20 +233,21 @@ class Channel(asyncio.Protocol):
 
     # ------------------------------------------------------------------ timers
 
-    def _settle(self) -> None:
+    def _prove(self) -> None:
         """The first record decrypted: the peer holds the key it claims."""
-        self._leave_pending()
+        self._proved = True
+        self._keeper.proved(self)
         self._cancel_timer()
-        self._check_idle_in(self._limits.idle_s)
-
-    def _leave_pending(self) -> None:
-        settled, self._settled = self._settled, None
-        if settled is not None:
-            settled()
+        self._check_idle_in(self._idle_s)
 
     def _proof_is_due(self) -> None:
         log.info("control.dropped", why="it answered the handshake with silence")
         self.abort()
+
+    @property
+    def _idle_s(self) -> float:
+        limits = self._limits
+        return limits.idle_s if self.known else min(limits.idle_s, limits.stranger_idle_s)
 
     def _check_idle_in(self, delay_s: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._check_idle)
@@ -222,9 +257,9 @@ class Channel(asyncio.Protocol):
         bridge = self._bridge
         if bridge is None or bridge.closed:
             return
-        left_s = self._heard_at + self._limits.idle_s - bridge.loop.time()
+        left_s = self._heard_at + self._idle_s - bridge.loop.time()
         if not bridge.idle:
-            self._check_idle_in(self._limits.idle_s)
+            self._check_idle_in(self._idle_s)
         elif left_s > 0:
             self._check_idle_in(left_s)
         else:

@@ -30,9 +30,17 @@ class Limits:
             dials again when it needs to.
         orphan_s: seconds a handler may go on after its client is gone, so that what it began in
             the store can end in good order.
+        stranger_idle_s: the same for a machine without a node: it has nothing to come back for.
+            LIMIT: a login is waited for in an open request, so a person may take longer.
         pending_handshakes: connections of the whole process that wait for their proof; beyond
             it the oldest is cut.
             LIMIT: a thousand clients that reconnect after a restart fit several times over.
+        pending_per_place: those of them from one address, or one IPv6 /64.
+        strangers: connections of the whole process that proved a machine key which has no node;
+            beyond it one of the place with most of them is cut, rather one without a request.
+        strangers_per_place: those of them from one address, or one IPv6 /64.
+            LIMIT: machines with a node do not count, so that this is for the first minute of a
+            whole floor behind one NAT.
         held_bytes: plaintext kept for a client whose socket is full.
             LIMIT: only answers to control frames get here, as handlers wait; megabytes of them
             are an attack.
@@ -46,8 +54,12 @@ class Limits:
     stall_s: float = 60.0
     proof_s: float = 10.0
     idle_s: float = 900.0
+    stranger_idle_s: float = 60.0
     orphan_s: float = 5.0
     pending_handshakes: int = 4096
+    pending_per_place: int = 2048
+    strangers: int = 2048
+    strangers_per_place: int = 256
     held_bytes: int = 256 << 10
 
 

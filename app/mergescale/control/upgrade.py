@@ -19,13 +19,18 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from mergescale.control.channel import Channel, Registry, Service
+from mergescale.control.crowd import Crowd
 from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.keys import KEY_BYTES, PrivateKey
 from mergescale.wire.httphead import Rejection, RequestHead, switching_protocols
 from mergescale.wire.noise import Accepted, KeyPair, error_frame, respond
 from mergescale.wire.tailcfg import capver
+
+log = structlog.get_logger()
 
 PATH = "/ts2021"
 PROTOCOL = "tailscale-control-protocol"
@@ -44,7 +49,11 @@ class Outdated:
 
 
 class Door:
-    """Answers handshakes with the server's key and counts the ones not proved yet.
+    """Answers handshakes with the server's key and counts who has no standing yet.
+
+    That is two crowds: channels that did not prove their machine key, and strangers, whose machine
+    has no node. A machine that registers is a stranger no more, and is found to be none when
+    somebody would have to leave.
 
     The static key must survive restarts: a running client keeps the key it once read from
     ``/key`` and fails until it is restarted (spec 1.2).
@@ -54,13 +63,19 @@ class Door:
         self._static = KeyPair.of(static)
         self._entropy = entropy
         self._service = service
-        # In the order of arrival.
-        self._pending: dict[Channel, None] = {}
+        limits = service.limits
+        self._pending: Crowd[Channel] = Crowd(limits.pending_per_place, limits.pending_handshakes)
+        self._strangers: Crowd[Channel] = Crowd(limits.strangers_per_place, limits.strangers)
 
     @property
     def pending(self) -> int:
         """How many channels wait for the first record of their peer."""
         return len(self._pending)
+
+    @property
+    def strangers(self) -> int:
+        """How many channels were of machines without a node when they proved their key."""
+        return len(self._strangers)
 
     def answer(self, initiation: bytes | None) -> Accepted | Outdated | Rejection:
         """Answer an initiation in standard base64, 136 characters; None when it is missing."""
@@ -87,25 +102,47 @@ class Door:
         greeting: bytes = b"",
         client: tuple[str, int] | None = None,
     ) -> Channel:
-        """Return the channel of an accepted peer, which counts as pending until it is settled.
+        """Return the channel of an accepted peer, which counts as pending until it is proved.
 
         Beyond ``pending_handshakes`` the oldest pending one is cut. A client proves itself one
         round trip after its handshake, so whoever fills the room with silence (an initiation can
         be replayed) drives out itself first, where refusing newcomers would let it lock the door.
         """
-        while len(self._pending) >= self._service.limits.pending_handshakes:
-            oldest = next(iter(self._pending))
-            del self._pending[oldest]
-            oldest.abort()
-
-        def settle() -> None:
-            self._pending.pop(channel, None)
-
         channel = Channel(
-            accepted, self._service, registry, greeting=greeting, settled=settle, client=client
+            accepted, self._service, registry, greeting=greeting, keeper=self, client=client
         )
-        self._pending[channel] = None
+        for oldest in self._pending.surplus(channel.place):
+            self._pending.leave(oldest)
+            oldest.abort()
+            break
+        self._pending.enter(channel, channel.place)
         return channel
+
+    def proved(self, channel: Channel) -> None:
+        """Note that the peer holds its machine key; a stranger may drive out another one."""
+        self._pending.leave(channel)
+        if channel.known:
+            return
+        crowd = self._strangers.surplus(channel.place)
+        for stranger in crowd:
+            if stranger.known:
+                self._strangers.leave(stranger)
+                break
+        else:
+            if crowd:
+                self._dismiss(next((one for one in crowd if one.idle), crowd[0]))
+        self._strangers.enter(channel, channel.place)
+
+    def left(self, channel: Channel) -> None:
+        """Forget a channel."""
+        self._pending.leave(channel)
+        self._strangers.leave(channel)
+
+    def _dismiss(self, stranger: Channel) -> None:
+        # Not in order: who does not read would keep its socket until the stall deadline.
+        log.info("control.dropped", why="too many strangers from one place")
+        self._strangers.leave(stranger)
+        stranger.abort()
 
 
 class Ts2021:

@@ -57,7 +57,7 @@ class WebSocketDoor:
 
     async def _carry(self, accepted: Accepted, scope: Any, receive: Any, send: Any) -> None:
         handlers = _Handlers()
-        channel = self._door.channel(accepted, handlers)
+        channel = self._door.channel(accepted, handlers, client=scope.get("client"))
         pipe = _MessagePipe(scope, channel)
         channel.connection_made(pipe)
         try:

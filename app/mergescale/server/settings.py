@@ -116,6 +116,9 @@ class Settings(BaseSettings):
         relay_region: id of the relay's region; 900-999 are for private use.
         stun_listen: UDP port of STUN.
         socket: unix socket of the local command line; empty: ``<state_dir>/mergescale.sock``.
+        stranger_connections: connections of machines without a node that there may be.
+        stranger_connections_per_address: those of them from one IPv4 address or IPv6 /64.
+        stranger_idle_s: how long such a connection may be without a request.
         metrics_listen: where ``/metrics`` is served without a token; empty: the unix socket only.
         log_level, log_format: what is logged, and how.
     """
@@ -147,6 +150,9 @@ class Settings(BaseSettings):
     relay_host: str = ""
     relay_region: int = Field(default=999, ge=1, le=65535)
     stun_listen: ListenText = "127.0.0.1:3478"
+    stranger_connections: int = Field(default=2048, ge=1)
+    stranger_connections_per_address: int = Field(default=256, ge=1)
+    stranger_idle_s: float = Field(default=60.0, gt=0)
     socket: Path | None = None
     metrics_listen: Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)] = (
         ""

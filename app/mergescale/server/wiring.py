@@ -35,6 +35,7 @@ from mergescale.kernel.keys import PrivateKey
 from mergescale.netmap.encoder import Encoder
 from mergescale.policy.diagnostics import Severity
 from mergescale.policy.repository import declare
+from mergescale.relay import limits as relay_limits
 from mergescale.relay.http import relay_handlers
 from mergescale.relay.service import DerpService
 from mergescale.relay.stun import StunServer
@@ -163,7 +164,8 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     engines = {name: await Engine.open(name, metered, feed, clock) for name, feed in feeds.items()}
     tailnets = Tailnets(engines)
     relay_keys = _RelayKeys(await secret("derp"), secrets.key.passphrase("relay.pem"))
-    relay = _relay(settings, tailnets, relay_keys, clock, entropy)
+    sockets = descriptors.room()
+    relay = _relay(settings, tailnets, relay_keys, clock, descriptors.relay_limits(sockets))
     bell = LoginBell()
     terms = Terms(settings.lease_s, alone=not database.shared)
     replica = await Replica.join(SqlLeases(database, clock), clock, entropy, terms)
@@ -178,7 +180,8 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         c2n,
         throttle,
     )
-    door = Door(noise, entropy, Service(Paced(machines)))
+    limits = descriptors.control_limits(settings, sockets)
+    door = Door(noise, entropy, Service(Paced(machines), limits, tailnets.knows_machine))
     backend = Backend(
         tailnets,
         clock,
@@ -205,7 +208,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         _listeners(settings, certificate, relay),
         _takeovers(door, relay),
         trusted_proxies=settings.trusted_proxies,
-        sockets=descriptors.room(),
+        sockets=sockets,
     )
     service = relay.service if relay is not None else None
     metrics.registry.register(
@@ -291,12 +294,12 @@ def _relay(
     tailnets: Tailnets,
     keys: _RelayKeys,
     clock: SystemClock,
-    entropy: SystemEntropy,
+    limits: relay_limits.Limits,
 ) -> _Relay | None:
     """Make the embedded relay, None if it is switched off."""
     if not settings.relay:
         return None
-    service = DerpService(keys.key, tailnets.knows_node_key, entropy)
+    service = DerpService(keys.key, tailnets.knows_node_key, SystemEntropy(), limits)
     host = settings.relay_host or settings.url_host
     listen = Listen.parse(settings.relay_listen)
     port, pin, listener = settings.url_port, "", None

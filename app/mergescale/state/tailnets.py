@@ -71,6 +71,10 @@ class Tailnets:
         """Say whether some tailnet has a node with this key (DERP admission)."""
         return any(key in engine.snapshot.by_node_key for engine in self)
 
+    def knows_machine(self, machine: MachineKey) -> bool:
+        """Say whether some tailnet has a node of this machine."""
+        return any(machine in engine.snapshot.by_machine for engine in self)
+
     def of_auth_key(self, key: AuthKeyId) -> Engine | None:
         """Return the tailnet this pre-auth key lets into."""
         return next((e for e in self if key in e.snapshot.auth_keys), None)
