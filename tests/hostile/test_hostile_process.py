@@ -1,6 +1,7 @@
 """A server process under attack: a client's stream goes on, memory and log stay bounded.
 
-The file limit is low on purpose: 256 descriptors, half of which are for clients.
+The file limit is low on purpose: 256 descriptors, half of which are for clients; 1,024 where ten
+thousand sockets are opened.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from support.worlds import key_bytes
 pytestmark = pytest.mark.enable_socket
 
 DESCRIPTORS = 256
+#: What most systems give to a process that does not ask for more, and who comes all the same.
+USUAL_DESCRIPTORS = 1024
+CROWD = 10_000
 #: What an attack may leave behind in memory; and the lines of each event in a minute.
 RSS_BYTES = 32 << 20
 LINES = 60
@@ -40,10 +44,17 @@ Attack = Callable[[ServerProcess, MachineKey], Coroutine[Any, Any, None]]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Api]]:
     """A server with few descriptors, and its API."""
+    with limited(tmp_path_factory.mktemp("hostile") / "state", DESCRIPTORS) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def limited(state_dir: Path, descriptors: int) -> Iterator[tuple[ServerProcess, Api]]:
+    """Run a server that may have so many descriptors; yield it, and its API."""
     server = ServerProcess(
-        tmp_path_factory.mktemp("hostile") / "state",
+        state_dir,
         settings={"log_level": "info"},
-        within=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"),
+        within=("prlimit", f"--nofile={descriptors}:{descriptors}"),
     )
     with serving(server) as api:
         done = server.cli("users", "create", "alice@example.com")
@@ -57,6 +68,11 @@ def resident_bytes(server: ServerProcess) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def descriptors_of(server: ServerProcess) -> int:
+    assert server.process is not None
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
 def lines(server: ServerProcess) -> int:
     return server.log.read_bytes().count(b"\n")
 
@@ -68,20 +84,46 @@ def stranger(
     return NoiseClient.connect("127.0.0.1", server.port, machine=machine, server=key)
 
 
-async def silent_sockets(server: ServerProcess, key: MachineKey) -> None:
-    """2,000 sockets that say nothing, or as many as this process may have."""
+@contextlib.contextmanager
+def descriptors_for(sockets: int) -> Iterator[None]:
+    """Let this process have so many sockets."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(before[0], sockets + 500)
+    # Where the hard limit is lower than that, only a privileged user can raise it: then it fails.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(before[1], wanted)))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0], max(before[1], wanted)))
+
+
+async def idle_sockets(server: ServerProcess, key: MachineKey) -> None:
+    """10,000 sockets that say nothing or half of something, from eight addresses, all kept open."""
+    loop, halves = asyncio.get_running_loop(), (b"", b"GET / HT", b"GET /key?v=130 HTTP/1.1\r\n")
     opened: list[socket.socket] = []
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for _ in range(min(2_000, soft - 200)):
-        one = socket.socket()
-        one.setblocking(False)
-        with contextlib.suppress(ConnectionError):
-            await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", server.port))
-        opened.append(one)
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
-        assert (await healthy.get("/health")).status_code == 200
-    for one in opened:
-        one.close()
+    with descriptors_for(CROWD), contextlib.ExitStack() as all_of_them:
+        for number in range(CROWD):
+            one = all_of_them.enter_context(socket.socket())
+            one.setblocking(False)
+            one.bind((f"127.0.0.{2 + number % 8}", 0))
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_connect(one, ("127.0.0.1", server.port))
+                await loop.sock_sendall(one, halves[number % len(halves)])
+            opened.append(one)
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
+            assert (await healthy.get("/health")).status_code == 200
+        assert descriptors_of(server) < USUAL_DESCRIPTORS
+        assert sum(map(ended, opened)) >= CROWD - USUAL_DESCRIPTORS
+
+
+def ended(sock: socket.socket) -> bool:
+    """Say whether the other side has closed it."""
+    try:
+        return sock.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 async def garbage(server: ServerProcess, key: MachineKey) -> None:
@@ -149,10 +191,20 @@ async def datagrams(server: ServerProcess, key: MachineKey) -> None:
                 await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("attack", [silent_sockets, garbage, floods, oversize, datagrams])
+def test_ten_thousand_idle_sockets(tmp_path: Path) -> None:
+    """Where 1,024 descriptors are all there is, strangers make room for each other, not nodes."""
+    with limited(tmp_path / "state", USUAL_DESCRIPTORS) as (server, api):
+        withstand(server, api, idle_sockets)
+
+
+@pytest.mark.parametrize("attack", [garbage, floods, oversize, datagrams])
 def test_others_do_not_notice(site: tuple[ServerProcess, Api], attack: Attack) -> None:
     """While it lasts and after it a client's stream gets its deltas; what stays is bounded."""
-    server, api = site
+    withstand(*site, attack)
+
+
+def withstand(server: ServerProcess, api: Api, attack: Attack) -> None:
+    """Attack while a client polls and an operator works."""
 
     @aio
     async def besieged() -> None:
