@@ -27,7 +27,18 @@ LOGINS = ("ana@example.com", "ben@example.com", "eve")
 TAGS = ("tag:a", "tag:b")
 GROUPS = {"group:g": ["ana@example.com", "eve@"], "group:h": ["ben@example.com"]}
 PREFIXES = ("10.1.0.0/16", "10.1.2.0/24", "fd00:1::/64", "0.0.0.0/0", "::/0")
-NAMED = (*LOGINS[:2], "eve@", *TAGS, *GROUPS, "autogroup:member", "autogroup:tagged")
+ROLES = {"ana@example.com": Role.ADMIN, "eve": Role.AUDITOR}
+IP_SETS = {"ipset:lab": ["10.1.0.0/16", "remove 10.1.2.0/24", "add 100.64.0.3", "fd00:1::/64"]}
+NAMED = (
+    *LOGINS[:2],
+    "eve@",
+    *TAGS,
+    *GROUPS,
+    "autogroup:member",
+    "autogroup:tagged",
+    "autogroup:admin",
+    "user:*@example.com",
+)
 WRITTEN = (
     "100.64.0.2",
     "100.64.0.0/30",
@@ -38,10 +49,13 @@ WRITTEN = (
 )
 PORTS = ("*", "22", "80-90", "22,443")
 PROTOCOLS = (None, "tcp", "udp")
+#: ``ip`` of a grant -> the protocol and the ports of an entry of ``acls`` that says the same.
+IP = {"*": (None, "*"), "22": (None, "22"), "tcp:80-90": ("tcp", "80-90"), "udp:*": ("udp", "*")}
 START_NODES = "ana@example.com: n1, n2; ben@example.com: n3; eve: n4; tag:a: n5; tag:a+tag:b: n6"
 
-sources = st.lists(st.sampled_from([*NAMED, *WRITTEN, "*"]), min_size=1, max_size=2)
-places = st.sampled_from([*NAMED, *WRITTEN, "*", "autogroup:internet"])
+everywhere = [*NAMED, *WRITTEN, *IP_SETS, "*"]
+sources = st.lists(st.sampled_from([*everywhere, "autogroup:danger-all"]), min_size=1, max_size=2)
+places = st.sampled_from([*everywhere, "autogroup:internet"])
 
 
 @st.composite
@@ -64,21 +78,41 @@ def own_rules(draw: st.DrawFn) -> TEXT:
     return {"action": "accept", "src": [draw(people)], "dst": [f"autogroup:self:{ports}"]}
 
 
-rules = st.lists(st.one_of(plain_rules(), plain_rules(), own_rules()), max_size=5)
+@st.composite
+def grants(draw: st.DrawFn) -> TEXT:
+    rule: TEXT = {
+        "src": draw(sources),
+        "dst": [draw(places)],
+        "ip": [draw(st.sampled_from(list(IP)))],
+    }
+    if draw(st.booleans()):
+        rule["via"] = draw(st.lists(st.sampled_from(TAGS), min_size=1, max_size=2))
+    if draw(st.booleans()) and "autogroup:internet" not in rule["dst"]:
+        rule["app"] = {"example.com/cap/x": [{"level": 1}], "tailscale.com/cap/drive": []}
+    return rule
+
+
+rules = st.lists(st.one_of(plain_rules(), plain_rules(), own_rules(), grants()), max_size=5)
 prefix_sets = st.sets(st.sampled_from(PREFIXES), max_size=3)
 
 
 def text_of(acls: list[TEXT]) -> str:
-    return json.dumps({"groups": GROUPS, "tagOwners": {tag: [] for tag in TAGS}, "acls": acls})
+    sections = {"groups": GROUPS, "ipsets": IP_SETS, "tagOwners": {tag: [] for tag in TAGS}}
+    plain = [rule for rule in acls if "action" in rule]
+    return json.dumps(
+        {**sections, "acls": plain, "grants": [rule for rule in acls if "action" not in rule]}
+    )
 
 
 def under(acls: list[TEXT], routes: dict[str, set[str]] | None = None) -> Snapshot:
     """Return the starting tailnet under a policy, with routes advertised and approved."""
     snapshot = world(START_NODES, declaration=Declaration(policy(text_of(acls))))
-    writes = [
+    writes: list[Write] = [
         Put(rerouted(snapshot.nodes[snapshot.names[name]], prefixes, prefixes))
         for name, prefixes in (routes or {}).items()
     ]
+    people = (user for user in snapshot.users.values() if user.login in ROLES)
+    writes += [Put(replace(user, role=ROLES[user.login])) for user in people]
     return step(snapshot, writes)
 
 
@@ -95,6 +129,7 @@ steps = st.one_of(
     st.tuples(st.just("give"), st.integers(0, 9), st.integers(1, 3)),
     st.tuples(st.just("authorize"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("suspend"), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("role"), st.integers(1, 3), st.sampled_from([Role.ADMIN, Role.MEMBER])),
     st.tuples(
         st.just("rename"),
         st.integers(1, 3),
@@ -114,6 +149,8 @@ def writes_of(snapshot: Snapshot, change: tuple[Any, ...]) -> list[Write]:
             return [Put(node(number, f"x{number}", user=user, tags=tags))]
         case ("suspend", user, suspended):
             return [Put(replace(snapshot.users[UserId(user)], suspended=suspended))]
+        case ("role", user, role):
+            return [Put(replace(snapshot.users[UserId(user)], role=role))]
         case ("rename", user, login):
             if snapshot.user_by_login(login) is not None:
                 return []
@@ -257,6 +294,13 @@ def says(
     snapshot: Snapshot, rule: TEXT, source: str, viewer: Node, target: str, protocol: int, port: int
 ) -> bool:
     """Read one rule as its author would."""
+    if "action" not in rule:
+        name, ports = IP[rule["ip"][0]]
+        plain = {"src": rule["src"], "dst": [f"{one}:{ports}" for one in rule["dst"]]}
+        steered = set(rule.get("via", viewer.tags))
+        if "via" in rule and not (steered & {*viewer.tags} and leads(rule["dst"][0], viewer)):
+            return False
+        rule = {**plain, "proto": name}
     if protocol not in {None: (1, 6, 17), "tcp": (6,), "udp": (17,)}[rule.get("proto")]:
         return False
     sender = snapshot.nodes.get(snapshot.addresses.get(ip_address(source), NodeId(0)))
@@ -274,6 +318,22 @@ def says(
     return False
 
 
+def leads(place: str, router: Node) -> bool:
+    """Say whether a ``via`` to this place goes through the router."""
+    subnets = [prefix for prefix in router.routes if not is_exit(prefix)]
+    if place == "*":
+        return bool(router.routes)
+    if place == "autogroup:internet":
+        return any(is_exit(prefix) for prefix in router.routes)
+    return any(meets(text, prefix) for text in texts_of(place) for prefix in subnets)
+
+
+def texts_of(place: str) -> list[str]:
+    """Return the addresses that a written place or a set means."""
+    lab = ["10.1.0.0-10.1.1.255", "10.1.3.0-10.1.255.255", "100.64.0.3", "fd00:1::/64"]
+    return lab if place in IP_SETS else [place] if place in WRITTEN else []
+
+
 def in_ports(written: str, port: int) -> bool:
     for part in written.split(","):
         first, _, last = part.partition("-")
@@ -286,8 +346,10 @@ def is_source(snapshot: Snapshot, selector: str, source: str, sender: Node | Non
     if selector == "*":
         subnets = [p for n in snapshot.nodes.values() for p in n.routes if not is_exit(p)]
         return sender is not None or any(ip_address(source) in prefix for prefix in subnets)
-    if selector in WRITTEN:
-        return holds(selector, source)
+    if selector == "autogroup:danger-all":
+        return True
+    if texts := texts_of(selector):
+        return any(holds(text, source) for text in texts)
     return sender is not None and is_named(snapshot, selector, sender)
 
 
@@ -299,10 +361,11 @@ def is_target(snapshot: Snapshot, selector: str, viewer: Node, target: str) -> b
         family = ip_address(target).version
         exit_node = any(is_exit(p) and p.version == family for p in viewer.routes)
         return exit_node and any(holds(text, target) for text in INTERNET[family])
-    if selector in WRITTEN:
-        routed = any(not is_exit(prefix) and meets(selector, prefix) for prefix in viewer.routes)
-        here = any(holds(selector, str(a)) for a in (viewer.ipv4, viewer.ipv6))
-        return (routed or here) and holds(selector, target)
+    for text in texts_of(selector):
+        routed = any(not is_exit(prefix) and meets(text, prefix) for prefix in viewer.routes)
+        here = any(holds(text, str(a)) for a in (viewer.ipv4, viewer.ipv6))
+        if (routed or here) and holds(text, target):
+            return True
     return own and is_named(snapshot, selector, viewer)
 
 
@@ -316,4 +379,6 @@ def is_named(snapshot: Snapshot, selector: str, one: Node) -> bool:
     if owner is None:
         return selector in one.tags or selector == "autogroup:tagged"
     login = owner.login if "@" in owner.login else f"{owner.login}@"
+    if selector in {f"autogroup:{owner.role}", f"user:*@{login.partition('@')[2]}"}:
+        return True
     return selector in {login, "autogroup:member"} or login in GROUPS.get(selector, [])

@@ -42,6 +42,10 @@ class TableAccess:
     policy: TablePolicy
     seen: Seen
 
+    @property
+    def steered(self) -> bool:
+        return False
+
     def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> TableAccess:
         kept = {node: value for node, value in self.seen.items() if node not in changed}
         return TableAccess(self.policy, {**kept, **_seen(snapshot, changed)})

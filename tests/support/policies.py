@@ -16,6 +16,8 @@ from mergescale.policy.load import load
 from support.worlds import named, world
 
 FILE = "policy.hujson"
+#: The tailnet's own domain.
+DOMAIN = "example.com"
 DEFAULT_PROTOCOLS = (1, 6, 17, 58)
 WITH_PORTS = (6, 17, 132)
 
@@ -25,7 +27,7 @@ def diagnose(text: str) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
     value, found = hujson.parse(text, FILE)
     if value is None:
         return None, found
-    policy, said = load(value)
+    policy, said = load(value, domain=DOMAIN)
     return (None if has_errors(found) else policy), (*found, *said)
 
 
@@ -72,6 +74,20 @@ def filter_of(snapshot: Snapshot, name: str) -> list[tuple[list[str], list[str],
         )
         for rule in chunks_of(snapshot, name).values()
     )
+
+
+def grants_of(snapshot: Snapshot, name: str) -> list[tuple[list[str], list[str], dict[str, str]]]:
+    """Return (sources, prefixes, capabilities as JSON) of each of a node's grants, sorted."""
+    found = [
+        (
+            list(rule.sources.texts),
+            list(rule.grant.addresses),
+            {one: b",".join(values).decode() for one, values in rule.grant.capabilities},
+        )
+        for rule in chunks_of(snapshot, name).values()
+        if rule.grant is not None
+    ]
+    return sorted(found, key=str)
 
 
 def admits(

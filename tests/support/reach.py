@@ -119,6 +119,11 @@ class Reach:
         node = self._snapshot.slots.at[slot]
         return {} if node is None else self._chunks.get(node, {})
 
+    @property
+    def steered(self) -> bool:
+        """No rule names the routers to go through."""
+        return False
+
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
         return self._via.get((router, prefix), 0)
 

@@ -41,18 +41,36 @@ class Destination:
     last: int
 
 
+#: Application capabilities: name -> its values, each a JSON text; sorted by name.
+Capabilities = tuple[tuple[str, tuple[bytes, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapGrant:
+    """tailcfg.CapGrant: what the sources may do at these addresses, as applications read it.
+
+    Attributes:
+        addresses: prefixes of one address each.
+    """
+
+    addresses: tuple[str, ...]
+    capabilities: Capabilities
+
+
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """tailcfg.FilterRule as one node needs it.
+    """tailcfg.FilterRule as one node needs it: either packets or capabilities.
 
     Attributes:
         sources: shared; compare by identity first.
+        destinations: empty exactly when there is a grant.
         protocols: IP protocol numbers; empty for the default TCP, UDP, ICMP.
     """
 
     sources: Sources
     destinations: tuple[Destination, ...]
     protocols: tuple[int, ...] = ()
+    grant: CapGrant | None = None
 
 
 class Access(Protocol):
@@ -87,7 +105,15 @@ class Access(Protocol):
         ...
 
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
-        """Return the slots that may send to some address of `prefix` through `router`."""
+        """Return the slots whose packets to some address of `prefix` the `router` lets through.
+
+        Whether they are told to send them there depends on who carries the prefix, too.
+        """
+        ...
+
+    @property
+    def steered(self) -> bool:
+        """Say whether a rule names the routers to go through (``via``)."""
         ...
 
     def may_take_tag(self, user: User, tag: str) -> bool:
@@ -108,6 +134,7 @@ class _DenyAll:
 
     __slots__ = ()
     policy = None
+    steered = False
 
     def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> Access:  # noqa: ARG002
         return self

@@ -21,3 +21,7 @@ What must hold:
 What it does not do: no I/O, no clock, no tasks. Who is connected, and when something is sent, is
 ``fanout``'s; who may see whom is ``policy``'s, behind `domain.access.Access`.
 """
+
+from mergescale.netmap.evaluate import evaluate
+
+__all__ = ["evaluate"]

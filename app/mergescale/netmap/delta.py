@@ -153,7 +153,7 @@ class Diff:
         result.patches.extend(plain.patches)
         result.online.update(plain.online)
         routers = kept & self._changed & self._routers
-        if self.change.access or viewer in self.change.nodes:
+        if self.change.access or viewer in self.change.nodes or self._steered_anew:
             routers |= kept & self._all_routers & ~self._changed
         for node in self.now.slots.nodes(routers):
             self._router(result, viewer, node)
@@ -189,6 +189,12 @@ class Diff:
             self._routers |= 1 << slot
         self._edits[slot] = found = old, new, compare(old, new)
         return found
+
+    @cached_property
+    def _steered_anew(self) -> bool:
+        """Whether a router that changed may have handed a route on to another (``via``)."""
+        steered = self.sent.access.steered or self.now.access.steered
+        return steered and bool(self._changed & self._all_routers)
 
     @cached_property
     def _all_routers(self) -> int:

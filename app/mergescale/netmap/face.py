@@ -118,21 +118,51 @@ def own_addresses(node: Node) -> tuple[str, str]:
 
 
 def carried_routes(snapshot: Snapshot, node: Node) -> tuple[Prefix, ...]:
-    """Return the node's approved exit routes and the subnet routes it is primary for, sorted."""
+    """Return the node's approved exit routes and the subnet routes it is primary for, sorted.
+
+    Where rules name the routers to go through, also the subnet routes it may carry for some.
+    """
     routes = [
         prefix
         for prefix in node.routes
-        if is_exit(prefix) or snapshot.primaries.get(prefix) == node.id
+        if is_exit(prefix) or snapshot.access.steered or snapshot.primaries.get(prefix) == node.id
     ]
     return tuple(sorted(routes, key=sort_key)) if routes else ()
 
 
 def usable_routes(snapshot: Snapshot, face: Face, viewer: Slot) -> tuple[Prefix, ...]:
-    """Return the routes of `face` that the viewer may send to some address of."""
+    """Return the routes of `face` that the viewer sends to some address of.
+
+    SPEC(hosted service): that is the primary router if it lets the viewer through, else, with
+    ``via``, the oldest of those that do, online ones first.
+    """
     if not face.carried:
         return ()
     users_of, router = snapshot.access.users_of, face.node.id
-    return tuple(prefix for prefix in face.carried if users_of(router, prefix) >> viewer & 1)
+    return tuple(
+        prefix
+        for prefix in face.carried
+        if users_of(router, prefix) >> viewer & 1
+        and (not snapshot.access.steered or _carries_for(snapshot, face.node, prefix, viewer))
+    )
+
+
+def _carries_for(snapshot: Snapshot, router: Node, prefix: Prefix, viewer: Slot) -> bool:
+    primary = snapshot.primaries.get(prefix)
+    if is_exit(prefix) or primary == router.id:
+        return True
+    users_of = snapshot.access.users_of
+    if primary is not None and (
+        snapshot.slot(primary) == viewer or users_of(primary, prefix) >> viewer & 1
+    ):
+        return False
+    able = (
+        node
+        for node in snapshot.nodes.values()
+        if node.advertised and prefix in node.routes and users_of(node.id, prefix) >> viewer & 1
+    )
+    best = min(able, key=lambda one: (not snapshot.online(one.id), one.created, one.id))
+    return best.id == router.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from mergescale.domain.access import FilterRule, Sources
+import msgspec
+
+from mergescale.domain.access import CapGrant, FilterRule, Sources
 from mergescale.netmap.parts import SHARE_BYTES, Part, Shared
 from mergescale.netmap.recent import Recent
 from mergescale.wire.tailcfg.encode import encode, encode_text, member
+from mergescale.wire.tailcfg.filter import CapGrant as WireGrant
 from mergescale.wire.tailcfg.filter import FilterRule as WireRule
 from mergescale.wire.tailcfg.filter import NetPortRange, PortRange
 from mergescale.wire.tailcfg.map_response import ALL_CHUNKS
@@ -25,6 +28,7 @@ Chunks = Mapping[str, FilterRule]
 
 _SRC_IPS: Final = member(WireRule, "src_ips")
 _DST_PORTS: Final = member(WireRule, "dst_ports")
+_CAP_GRANT: Final = member(WireRule, "cap_grant")
 _IP_PROTO: Final = member(WireRule, "ip_proto")
 _DELETED: Final = b"null"
 
@@ -56,7 +60,10 @@ class Filters:
         head = before + encode_text(name) + b":"
         if rule is None:
             return [head + _DELETED]
-        tail = b"," + _DST_PORTS + _destinations(rule)
+        if rule.grant is not None:
+            tail = b"," + _CAP_GRANT + b"[" + encode(_grant(rule.grant)) + b"]"
+        else:
+            tail = b"," + _DST_PORTS + _destinations(rule)
         if rule.protocols:
             tail += b"," + _IP_PROTO + encode(rule.protocols)
         return [head + b"[{" + _SRC_IPS, self._source_list(rule.sources), tail + b"}]"]
@@ -73,6 +80,15 @@ def _encoded(sources: Sources) -> Callable[[], tuple[Sources, Part]]:
         return sources, text if len(text) < SHARE_BYTES else Shared((text,))
 
     return make
+
+
+def _grant(grant: CapGrant) -> WireGrant:
+    return WireGrant(
+        dsts=grant.addresses,
+        cap_map={
+            name: tuple(msgspec.Raw(one) for one in values) for name, values in grant.capabilities
+        },
+    )
 
 
 def _destinations(rule: FilterRule) -> bytes:
@@ -101,4 +117,5 @@ def _same_rule(old: FilterRule, new: FilterRule) -> bool:
         (old.sources is new.sources or old.sources.texts == new.sources.texts)
         and old.destinations == new.destinations
         and old.protocols == new.protocols
+        and old.grant == new.grant
     )

@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mergescale.domain.access import Access, Destination, FilterRule, Sources
+from mergescale.domain.access import Access, CapGrant, Destination, FilterRule, Sources
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
 from mergescale.domain.slots import Slots
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import User
 from mergescale.kernel.ids import NodeId, Slot, UserId
-from mergescale.policy.compiled import CompiledPolicy, CompiledRule, TargetKind, Wide
+from mergescale.policy.compiled import CompiledPolicy, CompiledRule, Steered, TargetKind, Wide
 from mergescale.policy.membership import (
     Moves,
     Seat,
@@ -28,7 +28,13 @@ from mergescale.policy.membership import (
     empty_table,
     update,
 )
-from mergescale.policy.places import TAILNET_SOURCES, addresses, leads_into
+from mergescale.policy.places import (
+    ALL_SOURCES,
+    TAILNET_SOURCES,
+    addresses,
+    leads_into,
+    own_prefixes,
+)
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
 from mergescale.policy.selectors import Range
@@ -58,6 +64,7 @@ class _Memory:
         own_sources: user -> the list of its own nodes.
         shared: by `_Part.key`, the chunks that several nodes have.
         visible: (sources, targets) of a seat -> slots, before its own nodes are added.
+        users: (router, prefix) -> slots that it lets through.
     """
 
     parts: dict[int, tuple[_Part, ...]] = field(default_factory=dict)
@@ -66,6 +73,7 @@ class _Memory:
     chunks: dict[Slot, Mapping[str, FilterRule]] = field(default_factory=dict)
     shared: dict[tuple[int, int], FilterRule] = field(default_factory=dict)
     visible: dict[tuple[int, int], int] = field(default_factory=dict)
+    users: dict[tuple[Slot, Prefix], int] = field(default_factory=dict)
 
 
 def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
@@ -143,16 +151,30 @@ class ResolvedAccess:
         seat = None if slot is None else self._table.seats.get(slot)
         if seat is None or slot is None or prefix not in seat.routes:
             return 0
+        key = slot, prefix
+        users = self._memory.users.get(key)
+        if users is None:
+            users = self._memory.users[key] = self._senders(seat, prefix) & ~(1 << slot)
+        return users
+
+    @property
+    def steered(self) -> bool:
+        """Say whether a rule names the routers to go through."""
+        return bool(self._policy.target_lookup.steered)
+
+    def _senders(self, seat: Seat, prefix: Prefix) -> int:
         users = 0
         for rule, targets, _ in self._parts(seat.targets):
-            if any(leads_into(target, prefix) for target, _ in targets):
+            if not rule.capabilities and any(leads_into(one, prefix) for one, _ in targets):
                 users |= self._table.sources[rule.source]
-        return (users | self._answered_through(prefix)) & ~(1 << slot)
+        if is_exit(prefix):
+            return users
+        return users | self._answered_through(prefix) | self._table.routers(prefix)
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
         owners = self._policy.ownership.tag_owners.get(tag, frozenset())
-        principals = of_login(user.login, self._policy.groups_of)
+        principals = of_login(user.login, user.role, self._policy.groups_of)
         return not user.suspended and not owners.isdisjoint(principals)
 
     def has_tag(self, tag: str) -> bool:
@@ -185,8 +207,6 @@ class ResolvedAccess:
 
         SPEC(wireguard): a client drops what arrives from an address outside of AllowedIPs.
         """
-        if is_exit(prefix):
-            return 0
         lookup = self._policy.source_lookup
         first, last = int(prefix.network_address), int(prefix.broadcast_address)
         inside = lookup.always | lookup.by_address.meeting(prefix.version, first, last)
@@ -208,7 +228,7 @@ class ResolvedAccess:
         kinds = self._policy.targets
         targets = tuple((kinds[one], ports) for one, ports in rule.targets if among >> one & 1)
         hits = sum(1 << at for at, (one, _) in enumerate(rule.targets) if among >> one & 1)
-        alike = all(isinstance(one, Range) or one is Wide.ANYTHING for one, _ in targets)
+        alike = not rule.capabilities and all(_is_written(one) for one, _ in targets)
         return _Part(rule, targets, (id(rule), hits) if alike else None)
 
     def _filter(self, seat: Seat) -> Iterator[tuple[str, FilterRule]]:
@@ -224,27 +244,20 @@ class ResolvedAccess:
             return
         for rule in self._policy.own_rules:
             if seat.sources >> rule.source & 1:
-                places = tuple(
-                    Destination(ip, ports.first, ports.last)
-                    for _, ports in rule.targets
-                    for ip in (seat.ipv4, seat.ipv6)
-                )
-                yield rule.name, FilterRule(self._own_sources(seat.owner), places, rule.protocols)
+                targets = tuple((self._policy.targets[one], ports) for one, ports in rule.targets)
+                yield rule.name, _filter_rule(rule, targets, seat, self._own_sources(seat.owner))
 
     def _chunk(
         self, rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat
     ) -> FilterRule:
-        places = tuple(
-            Destination(ip, ports.first, ports.last)
-            for target, ports in targets
-            for ip in addresses(target, seat)
-        )
-        return FilterRule(self._sources(rule.source), places, rule.protocols)
+        return _filter_rule(rule, targets, seat, self._sources(rule.source))
 
     def _sources(self, number: int) -> Sources:
         found = self._memory.sources.get(number)
         if found is None:
             one = self._policy.sources[number]
+            if one.anyone:
+                return self._memory.sources.setdefault(number, Sources(ALL_SOURCES))
             texts = {each.text for each in one.ranges} | self._addresses(self._table.listed[number])
             if one.everyone:
                 texts.update(TAILNET_SOURCES, self._table.subnets)
@@ -286,3 +299,28 @@ class ResolvedAccess:
             chunks=chunks,
             shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
         )
+
+
+def _filter_rule(
+    rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat, sources: Sources
+) -> FilterRule:
+    if rule.capabilities:
+        own = dict.fromkeys(one for target, _ in targets for one in own_prefixes(target, seat))
+        return FilterRule(sources, (), (), CapGrant(tuple(own), rule.capabilities))
+    places = tuple(
+        Destination(ip, ports.first, ports.last)
+        for target, ports in targets
+        for ip in addresses(target, seat)
+    )
+    return FilterRule(sources, places, rule.protocols)
+
+
+def _is_written(target: TargetKind) -> bool:
+    """Say whether the target reads the same at every node it concerns."""
+    match target:
+        case Range() | Wide.ANYTHING:
+            return True
+        case Steered(to=to):
+            return _is_written(to)
+        case _:
+            return False

@@ -5,19 +5,25 @@ What this version does not have is refused by name: ignoring it would change wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Final
 
 from mergescale.domain.prefixes import Prefix
+from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Diagnostic, Report, quoted
-from mergescale.policy.document import PolicyDocument, RouteApproval, Rule
+from mergescale.policy.document import PolicyDocument, RouteApproval, Rule, Target
 from mergescale.policy.fields import expect, fields, items, members, string, texts
 from mergescale.policy.hujson import Kind, Member, Value
+from mergescale.policy.ipsets import read_ip_sets
+from mergescale.policy.ports import ALL_PORTS
 from mergescale.policy.rules import read_acl, read_grant
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers, Scope
 from mergescale.policy.selectors import (
+    PEOPLE,
+    TAGGED,
     Autogroup,
+    DomainUsers,
     Everyone,
     Group,
     Malformed,
@@ -34,6 +40,7 @@ from mergescale.policy.testcases import read_test
 _SECTIONS: Final = (
     "groups",
     "hosts",
+    "ipsets",
     "tagOwners",
     "acls",
     "grants",
@@ -49,7 +56,6 @@ _UNSUPPORTED: Final = {
     "attrConfig": "",
     "postures": "",
     "defaultSrcPosture": "",
-    "ipsets": "",
     "disableIPv4": "",
     "oneCGNATRoute": "",
     "derpMap": "relays belong into derp.hujson",
@@ -65,6 +71,8 @@ def check(
     extra_groups: Iterable[ExtraGroup] = (),
     extra_tags: Iterable[ExtraTag] = (),
     known_users: KnownUsers | None = None,
+    domain: str = "",
+    open_without_rules: bool = False,
 ) -> tuple[PolicyDocument | None, tuple[Diagnostic, ...]]:
     """Read a policy.
 
@@ -73,23 +81,28 @@ def check(
         extra_groups: what ``users.hujson`` says about groups.
         extra_tags: what ``tags.hujson`` declares.
         known_users: who exists, as far as that is known.
+        domain: the tailnet's, whose people ``user:*@domain`` may name.
+        open_without_rules: neither ``acls`` nor ``grants`` means that everything is allowed, as
+            the hosted service has it; else it is an error.
 
     Returns:
         The document, None when there is an error; and everything there is to say.
     """
     report = Report()
-    scope = Scope(report, known_users)
+    scope = Scope(report, known_users, domain)
     sections = fields(value, report, what="policy", known=_SECTIONS, unsupported=_UNSUPPORTED)
     string(sections.get("$schema"), report, "$schema")
     _read_groups(sections.get("groups"), extra_groups, scope)
     _read_hosts(sections.get("hosts"), scope)
+    scope.ip_sets.update(read_ip_sets(sections.get("ipsets"), scope))
     owners = _declare_tags(sections.get("tagOwners"), extra_tags, scope)
     routes, exits = _read_approvers(sections.get("autoApprovers"), scope)
     document = PolicyDocument(
         groups=scope.groups,
         hosts=scope.hosts,
+        ip_sets=scope.ip_sets,
         tag_owners={tag: _read_owners(tag, ones, scope) for tag, ones in owners.items()},
-        rules=_read_rules(value, sections, scope),
+        rules=_read_rules(value, sections, scope, open_without_rules=open_without_rules),
         route_approvals=routes,
         exit_approvers=exits,
         tests=tuple(
@@ -97,13 +110,23 @@ def check(
             for one in items(sections.get("tests"), report, "tests")
             if (test := read_test(one, scope)) is not None
         ),
+        roles={} if known_users is None else _folded(known_users.roles),
     )
     return None if report.failed else document, report.diagnostics()
 
 
-def _read_rules(value: Value, sections: dict[str, Value], scope: Scope) -> tuple[Rule, ...]:
+def _folded(roles: Mapping[str, Role]) -> dict[str, Role]:
+    return {login.casefold(): role for login, role in roles.items()}
+
+
+def _read_rules(
+    value: Value, sections: dict[str, Value], scope: Scope, *, open_without_rules: bool
+) -> tuple[Rule, ...]:
     # INVARIANT(empty-never-widens): the hosted service admits everything when both are absent.
     if value.kind is Kind.OBJECT and not {"acls", "grants"} & sections.keys():
+        if open_without_rules:
+            everything = Target(Everyone(value.span), ALL_PORTS)
+            return (Rule((Everyone(value.span),), (everything,), value.span),)
         message = "the policy has neither acls nor grants"
         help_ = 'write "acls": [] to admit nothing'
         scope.report.error("policy.no-rules", value.span, message, help_)
@@ -199,7 +222,9 @@ def _principals(values: Iterable[Value], scope: Scope, what: str) -> tuple[Selec
         match None if text is None else scope.selector(text, value.span):
             case None:
                 continue
-            case (User() | Group() | Tag() | Autogroup("member" | "tagged")) as selector:
+            case (User() | DomainUsers() | Group() | Tag()) as selector:
+                found.append(selector)
+            case Autogroup(name) as selector if name == TAGGED or name in PEOPLE:
                 found.append(selector)
             case Everyone() | _:
                 message = f"{quoted(str(text))} can not be {what}"

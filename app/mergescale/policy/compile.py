@@ -6,30 +6,35 @@ Nothing here knows a node: the same document always compiles to the same value.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from mergescale.domain.access import Capabilities
+from mergescale.policy.capabilities import companions
 from mergescale.policy.compiled import (
     CompiledPolicy,
     CompiledRule,
+    Held,
     Lookup,
     SourceList,
+    Steered,
     TargetKind,
     Wide,
 )
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument, Rule
 from mergescale.policy.ownership import own
-from mergescale.policy.ports import Ports
-from mergescale.policy.principals import Principal, groups_of, named
+from mergescale.policy.ports import ALL_PORTS, Ports
+from mergescale.policy.principals import Principal, groups_of, named, principal
 from mergescale.policy.segments import cut
 from mergescale.policy.selectors import (
-    INTERNET,
+    DANGER_ALL,
     SELF,
     Autogroup,
     Everyone,
     Host,
+    IpSet,
     Net,
     Range,
     Selector,
@@ -47,11 +52,16 @@ class _Reach(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
-    """A rule on its way: one source list, what it reaches, and from `name_flows` on its name."""
+    """A rule on its way: one source list, what it reaches, and from `name_flows` on its name.
+
+    Attributes:
+        capabilities: what it grants there; empty for packets.
+    """
 
     sources: SourceList
     reach: tuple[_Reach, ...]
     origin: Span
+    capabilities: Capabilities = ()
     name: str = ""
 
 
@@ -66,9 +76,14 @@ class Draft:
 
 
 def resolve_names(draft: Draft) -> Draft:
-    """Put addresses in the place of hosts, and sort sources and targets by what they mean."""
-    hosts = draft.document.hosts
-    return replace(draft, flows=tuple(_flow(rule, hosts) for rule in draft.document.rules))
+    """Put addresses in the place of names, and make of each rule its packets and its grants."""
+    places = _Places(draft.document.hosts, draft.document.ip_sets)
+    flows = [
+        flow
+        for rule in draft.document.rules
+        for flow in (_packets(rule, places), *_grants(rule, places))
+    ]
+    return replace(draft, flows=tuple(flows))
 
 
 def drop_empty(draft: Draft) -> Draft:
@@ -148,57 +163,121 @@ def compile_policy(document: PolicyDocument) -> CompiledPolicy:
     )
 
 
-def _flow(rule: Rule, hosts: Mapping[str, Range]) -> _Flow:
-    ranges = {found for one in rule.sources if (found := _range(one, hosts)) is not None}
-    sources = SourceList(
-        named(rule.sources),
-        frozenset(ranges),
-        any(isinstance(one, Everyone) for one in rule.sources),
-    )
-    reach = tuple(
-        _Reach(_target(one.selector, hosts), one.ports, one.protocols) for one in rule.targets
-    )
-    return _Flow(sources, reach, rule.origin)
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What names of addresses stand for."""
+
+    hosts: Mapping[str, Range]
+    ip_sets: Mapping[str, tuple[Range, ...]]
+
+    def ranges(self, selector: Selector) -> tuple[Range, ...]:
+        match selector:
+            case Net(found):
+                return (found,)
+            case Host(name):
+                return (self.hosts[name],)
+            case IpSet(name):
+                return self.ip_sets[name]
+            case _:
+                return ()
+
+    def sources(self, selectors: Iterable[Selector]) -> SourceList:
+        ones = tuple(selectors)
+        return SourceList(
+            named(ones),
+            frozenset(found for one in ones for found in self.ranges(one)),
+            everyone=any(isinstance(one, Everyone) for one in ones),
+            anyone=any(isinstance(one, Autogroup) and one.name == DANGER_ALL for one in ones),
+        )
+
+    def targets(self, selector: Selector) -> tuple[TargetKind, ...]:
+        match selector:
+            case Everyone():
+                return (Wide.ANYTHING,)
+            case Autogroup("internet"):
+                return (Wide.INTERNET,)
+            case Autogroup("self"):
+                return (Wide.OWN_DEVICES,)
+            case Autogroup("danger-all"):
+                return (Wide.ANYTHING,)
+            case _:
+                name = principal(selector)
+                return self.ranges(selector) if name is None else (name,)
 
 
-def _range(selector: Selector, hosts: Mapping[str, Range]) -> Range | None:
-    match selector:
-        case Net(found):
-            return found
-        case Host(name):
-            return hosts[name]
+def _packets(rule: Rule, places: _Places) -> _Flow:
+    via = named(rule.via)
+    reach = [
+        _Reach(target, one.ports, one.protocols)
+        for one in rule.targets
+        for each in places.targets(one.selector)
+        if (target := _steered(each, via)) is not None
+    ]
+    return _Flow(places.sources(rule.sources), tuple(reach), rule.origin)
+
+
+def _steered(target: TargetKind, via: frozenset[Principal]) -> TargetKind | None:
+    """Narrow a target to tagged routers; None for nodes, to which no router leads."""
+    match target:
+        case _ if not via:
+            return target
+        case Range() | Wide():
+            return Steered(target, via)
         case _:
             return None
 
 
-def _target(selector: Selector, hosts: Mapping[str, Range]) -> TargetKind:
-    match selector:
-        case Everyone():
-            return Wide.ANYTHING
-        case Autogroup(name) if name == INTERNET:
-            return Wide.INTERNET
-        case Autogroup(name) if name == SELF:
-            return Wide.OWN_DEVICES
-        case _:
-            found = _range(selector, hosts)
-            return Principal(str(selector)) if found is None else found
+def _grants(rule: Rule, places: _Places) -> Iterator[_Flow]:
+    """Yield what `rule` lets applications do, and what that gives the other way round."""
+    if not rule.capabilities:
+        return
+    sources = places.sources(rule.sources)
+    holders = [_held(each) for one in rule.holders for each in places.targets(one)]
+    yield _Flow(sources, _whole(holders), rule.origin, rule.capabilities)
+    to_self = [one for one in holders if one is Wide.OWN_DEVICES]
+    back = [_held(each) for one in rule.sources for each in places.targets(one)]
+    others = [one for one in rule.holders if not _is_self(one)]
+    for returned in companions(rule.capabilities):
+        yield _Flow(sources, _whole(to_self), rule.origin, returned)
+        yield _Flow(places.sources(others), _whole(back), rule.origin, returned)
+
+
+def _held(target: TargetKind) -> TargetKind:
+    return Held(target) if isinstance(target, Range) else target
+
+
+def _whole(targets: Iterable[TargetKind]) -> tuple[_Reach, ...]:
+    return tuple(_Reach(one, ALL_PORTS, ()) for one in targets)
+
+
+def _is_self(selector: Selector) -> bool:
+    return isinstance(selector, Autogroup) and selector.name == SELF
 
 
 def _name(flow: _Flow) -> str:
     sources = [*flow.sources.principals, *(one.text for one in flow.sources.ranges)]
     parts = [
-        "*" if flow.sources.everyone else "",
+        f"{'*' if flow.sources.everyone else ''}{'!' if flow.sources.anyone else ''}",
         *sorted(sources),
         ">",
         *sorted(f"{_text(one.target)} {one.ports}" for one in flow.reach),
         ">",
         *(str(one) for one in flow.reach[0].protocols),
+        *(f"{name} {values!r}" for name, values in flow.capabilities),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_NAME_DIGITS]
 
 
 def _text(target: TargetKind) -> str:
-    return target.text if isinstance(target, Range) else str(target)
+    match target:
+        case Range(text=text):
+            return text
+        case Held(at):
+            return f"held {at.text}"
+        case Steered(to, via):
+            return f"{_text(to)} via {' '.join(sorted(via))}"
+        case _:
+            return str(target)
 
 
 def _numbered(flow: _Flow, draft: Draft) -> CompiledRule:
@@ -209,37 +288,41 @@ def _numbered(flow: _Flow, draft: Draft) -> CompiledRule:
         among=_bits({draft.targets[one.target] for one in flow.reach}),
         protocols=flow.reach[0].protocols,
         origin=flow.origin,
+        capabilities=flow.capabilities,
     )
 
 
 def _source_lookup(sources: Mapping[SourceList, int]) -> Lookup:
     by_principal: dict[Principal, int] = {}
     for one, bit in sources.items():
-        for principal in one.principals:
-            by_principal[principal] = by_principal.get(principal, 0) | 1 << bit
+        for name in one.principals:
+            by_principal[name] = by_principal.get(name, 0) | 1 << bit
     return Lookup(
         by_principal,
         cut((bit, each) for one, bit in sources.items() for each in one.ranges),
-        _bits(bit for one, bit in sources.items() if one.everyone),
+        _bits(bit for one, bit in sources.items() if one.everyone or one.anyone),
     )
 
 
 def _target_lookup(targets: Mapping[TargetKind, int]) -> Lookup:
-    by_principal = {}
-    ranges = []
+    by_principal: dict[Principal, int] = {}
+    met: list[tuple[int, Range]] = []
+    held: list[tuple[int, Range]] = []
+    steered: list[tuple[int, Steered]] = []
     for one, bit in targets.items():
         match one:
             case Wide():
                 continue
             case Range():
-                ranges.append((bit, one))
+                met.append((bit, one))
+            case Held(at):
+                held.append((bit, at))
+            case Steered():
+                steered.append((1 << bit, one))
             case _:
                 by_principal[one] = 1 << bit
-    return Lookup(
-        by_principal,
-        cut(ranges),
-        _bits(bit for one, bit in targets.items() if one is Wide.ANYTHING),
-    )
+    always = _bits(bit for one, bit in targets.items() if one is Wide.ANYTHING)
+    return Lookup(by_principal, cut(met), always, cut(held), tuple(steered))
 
 
 def _bits(numbers: Iterable[int]) -> int:

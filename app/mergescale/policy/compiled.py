@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mergescale.domain.access import Access
+from mergescale.domain.access import Access, Capabilities
 from mergescale.domain.snapshot import Snapshot
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument
 from mergescale.policy.ownership import Ownership
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import GroupsOf, Principal
-from mergescale.policy.segments import Segments
+from mergescale.policy.segments import NOWHERE, Segments
 from mergescale.policy.selectors import Range
 
 
@@ -29,16 +29,18 @@ class SourceList:
         principals: their nodes' addresses are listed.
         ranges: listed as written.
         everyone: ``*``: all tailnet addresses and all approved subnet routes.
+        anyone: ``autogroup:danger-all``: every address there is.
     """
 
     principals: frozenset[Principal]
     ranges: frozenset[Range]
     everyone: bool
+    anyone: bool = False
 
     @property
     def empty(self) -> bool:
         """Say whether it can never list anything."""
-        return not (self.principals or self.ranges or self.everyone)
+        return not (self.principals or self.ranges or self.everyone or self.anyone)
 
 
 class Wide(StrEnum):
@@ -55,8 +57,23 @@ class Wide(StrEnum):
     OWN_DEVICES = "autogroup:self"
 
 
-#: A target: nodes by name, addresses as written, or one of the wide ones.
-TargetKind = Principal | Range | Wide
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Addresses behind routers, through those routers only that have one of the tags (``via``)."""
+
+    to: Range | Wide
+    via: frozenset[Principal]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nodes by an address of their own; what they route does not count (``app``)."""
+
+    at: Range
+
+
+#: A target: nodes by name, addresses as written, one of the wide ones, or a narrowed one.
+TargetKind = Principal | Range | Wide | Steered | Held
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +86,7 @@ class CompiledRule:
         targets: number of the target, and ports of it.
         among: bits of those numbers.
         protocols: empty for the default ones.
+        capabilities: what the sources have at the targets' nodes; empty for a rule about packets.
     """
 
     name: str
@@ -77,6 +95,7 @@ class CompiledRule:
     among: int
     protocols: tuple[int, ...]
     origin: Span
+    capabilities: Capabilities = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +104,17 @@ class Lookup:
 
     Attributes:
         by_principal: principal -> bits of the numbers.
-        by_address: the same for ranges.
+        by_address: the same for ranges, which addresses and subnet routes meet.
         always: bits that every node has.
+        by_own_address: the same for ranges which only addresses meet.
+        steered: targets through tagged routers, with their bits.
     """
 
     by_principal: Mapping[Principal, int]
     by_address: Segments
     always: int
+    by_own_address: Segments = NOWHERE
+    steered: tuple[tuple[int, Steered], ...] = ()
 
     def named(self, principals: frozenset[Principal]) -> int:
         """Return the bits that the names of a node give it."""

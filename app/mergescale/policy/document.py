@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mergescale.domain.access import Capabilities
 from mergescale.domain.prefixes import Prefix
+from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.ports import Ports
-from mergescale.policy.selectors import Range, Selector
+from mergescale.policy.selectors import Range, Selector, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,18 @@ class Rule:
 
     Attributes:
         origin: where the entry stands.
+        holders: devices at which the sources have the `capabilities`.
+        capabilities: of ``app``; sorted by name.
+        via: tags of the routers that packets to subnets and to the internet go through; empty
+            for any router.
     """
 
     sources: tuple[Selector, ...]
     targets: tuple[Target, ...]
     origin: Span = field(compare=False)
+    holders: tuple[Selector, ...] = ()
+    capabilities: Capabilities = ()
+    via: tuple[Tag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +91,17 @@ class PolicyDocument:
         groups: ``group:x`` -> logins, lower case.
         hosts: name -> addresses.
         tag_owners: ``tag:x`` -> who may give it.
+        ip_sets: ``ipset:x`` -> what is in it, without overlaps.
         rules: of ``acls``, then of ``grants``, in order.
+        roles: login, lower case -> role, as far as people are known.
     """
 
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hosts: Mapping[str, Range] = field(default_factory=dict)
+    ip_sets: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
     tag_owners: Mapping[str, tuple[Selector, ...]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     route_approvals: tuple[RouteApproval, ...] = ()
     exit_approvers: tuple[Selector, ...] = ()
     tests: tuple[PolicyTest, ...] = ()
+    roles: Mapping[str, Role] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Reading the tree: objects by field name, lists of texts, each with its place.
 
-SPEC(hosted service): field names are compared without case, keys of maps are not.
+SPEC(hosted service): field names are compared without case, keys of maps are not, and ``null`` is
+the same as leaving a field out.
 """
 
 from __future__ import annotations
@@ -45,36 +46,35 @@ def fields(
             report.error("hujson.duplicate-key", member.key_span, message)
         else:
             found[name] = member.value
-    return found
+    return {name: one for name, one in found.items() if one.kind is not Kind.NULL}
 
 
 def members(value: Value | None, report: Report, what: str) -> tuple[Member, ...]:
     """Return the members of an object; report anything else."""
-    if value is None or not expect(value, Kind.OBJECT, report, what):
+    if value is None or value.kind is Kind.NULL or not expect(value, Kind.OBJECT, report, what):
         return ()
     return value.members
 
 
 def items(value: Value | None, report: Report, what: str) -> tuple[Value, ...]:
     """Return the items of an array; report anything else."""
-    if value is None or not expect(value, Kind.ARRAY, report, what):
+    if value is None or value.kind is Kind.NULL or not expect(value, Kind.ARRAY, report, what):
         return ()
     return value.items
 
 
 def texts(value: Value | None, report: Report, what: str) -> list[tuple[str, Value]]:
     """Return the strings of an array with their places; report anything else."""
-    found = []
-    for one in items(value, report, what):
-        text = string(one, report, f"each of {what}")
-        if text is not None:
-            found.append((text, one))
-    return found
+    return [
+        (str(one.scalar), one)
+        for one in items(value, report, what)
+        if expect(one, Kind.STRING, report, f"each of {what}")
+    ]
 
 
 def string(value: Value | None, report: Report, what: str) -> str | None:
     """Return a string; report anything else."""
-    if value is None or not expect(value, Kind.STRING, report, what):
+    if value is None or value.kind is Kind.NULL or not expect(value, Kind.STRING, report, what):
         return None
     return str(value.scalar)
 

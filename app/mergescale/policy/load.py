@@ -19,6 +19,8 @@ def load(
     extra_groups: Iterable[ExtraGroup] = (),
     extra_tags: Iterable[ExtraTag] = (),
     known_users: KnownUsers | None = None,
+    domain: str = "",
+    open_without_rules: bool = False,
 ) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
     """Check, compile and test; see `check` for the arguments.
 
@@ -27,7 +29,12 @@ def load(
         is to be said, sorted by place.
     """
     document, found = check(
-        value, extra_groups=extra_groups, extra_tags=extra_tags, known_users=known_users
+        value,
+        extra_groups=extra_groups,
+        extra_tags=extra_tags,
+        known_users=known_users,
+        domain=domain,
+        open_without_rules=open_without_rules,
     )
     if document is None:
         return None, found

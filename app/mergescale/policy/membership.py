@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Slot, UserId
-from mergescale.policy.compiled import CompiledPolicy, Lookup
-from mergescale.policy.principals import of_node
+from mergescale.policy.compiled import CompiledPolicy, Lookup, Wide
+from mergescale.policy.principals import Principal, of_node
+from mergescale.policy.selectors import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,14 @@ class Seat:
         return tuple(one.version for one in self.routes if is_exit(one))
 
 
+class _Names(NamedTuple):
+    """What nodes of one owner and the same tags answer to, and the bits that gives them."""
+
+    principals: frozenset[Principal]
+    sources: int
+    targets: int
+
+
 class Usher:
     """Gives the nodes of one snapshot their seats.
 
@@ -60,17 +70,20 @@ class Usher:
     def __init__(self, policy: CompiledPolicy, snapshot: Snapshot) -> None:
         self._policy = policy
         self._snapshot = snapshot
-        self._named: dict[tuple[UserId | None, tuple[str, ...]], tuple[int, int]] = {}
+        self._named: dict[tuple[UserId | None, tuple[str, ...]], _Names] = {}
 
     def seat(self, node: Node) -> Seat | None:
         """Return the node's seat; None when it does not take part."""
         if not self._snapshot.takes_part(node):
             return None
         policy, routes = self._policy, node.routes
-        listed, targets = self._by_name(node)
+        names = self._by_name(node)
+        listed, targets = names.sources, names.targets
         targets |= _addressed(policy.target_lookup, node)
         if any(is_exit(one) for one in routes):
             targets |= policy.internet
+        if routes:
+            targets |= _led(policy.target_lookup, names.principals, routes)
         return Seat(
             ipv4=_text(node.ipv4),
             ipv6=_text(node.ipv6),
@@ -81,14 +94,15 @@ class Usher:
             targets=targets,
         )
 
-    def _by_name(self, node: Node) -> tuple[int, int]:
-        """Return the sources and the targets that the node is in by its names."""
+    def _by_name(self, node: Node) -> _Names:
+        """Return what the node is in by its names."""
         key = node.user, node.tags
         found = self._named.get(key)
         if found is None:
             owner, policy = self._snapshot.owner(node), self._policy
             principals = of_node(node.tags, owner, policy.groups_of)
-            found = self._named[key] = (
+            found = self._named[key] = _Names(
+                principals,
                 policy.source_lookup.named(principals),
                 policy.target_lookup.named(principals),
             )
@@ -106,15 +120,37 @@ def _addressed(lookup: Lookup, node: Node) -> int:
     lead through it.
     """
     bits = lookup.always
-    if not lookup.by_address.cuts:
+    if not (lookup.by_address.cuts or lookup.by_own_address.cuts):
         return bits
     for address in (node.ipv4, node.ipv6):
-        bits |= lookup.by_address.meeting(address.version, int(address), int(address))
+        version, number = address.version, int(address)
+        bits |= lookup.by_address.meeting(version, number, number)
+        bits |= lookup.by_own_address.meeting(version, number, number)
     for one in node.routes:
         if not is_exit(one):
             first, last = int(one.network_address), int(one.broadcast_address)
             bits |= lookup.by_address.meeting(one.version, first, last)
     return bits
+
+
+def _led(lookup: Lookup, principals: frozenset[Principal], routes: tuple[Prefix, ...]) -> int:
+    """Return the bits of what the node leads to because it is a router that a ``via`` names."""
+    bits = 0
+    for bit, target in lookup.steered:
+        if not principals.isdisjoint(target.via) and any(_leads(target.to, one) for one in routes):
+            bits |= bit
+    return bits
+
+
+def _leads(target: Range | Wide, route: Prefix) -> bool:
+    match target:
+        case Wide.INTERNET:
+            return is_exit(route)
+        case Range() if not is_exit(route):
+            first, last = int(route.network_address), int(route.broadcast_address)
+            return target.meets(route.version, first, last)
+        case _:
+            return target is Wide.ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +171,14 @@ class Table:
     targets: tuple[int, ...]
     own: Mapping[UserId, int] = field(default_factory=dict)
     subnets: tuple[str, ...] = ()
+
+    def routers(self, prefix: Prefix) -> int:
+        """Return the slots of all that may route exactly this prefix."""
+        bits = 0
+        for slot, seat in self.seats.items():
+            if seat.routes and prefix in seat.routes:
+                bits |= 1 << slot
+        return bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Final
 
 from mergescale.domain.prefixes import Prefix, is_exit
-from mergescale.policy.compiled import TargetKind, Wide
+from mergescale.policy.compiled import Held, Steered, TargetKind, Wide
 from mergescale.policy.membership import Seat
 from mergescale.policy.selectors import Range
 
+#: ``autogroup:danger-all`` as a source.
+ALL_SOURCES: Final = ("*",)
 #: SPEC(hosted service): ``*`` as a source: the tailnet's addresses without ChromeOS's 100.115.92/23.
 TAILNET_SOURCES: Final = (
     "100.64.0.0-100.115.91.255",
@@ -40,8 +43,25 @@ def addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
             return ("*",)
         case Wide.INTERNET:
             return tuple(text for version in seat.exits for text in INTERNET[version])
+        case Steered(to=to):
+            return addresses(to, seat)
         case _:
             return (seat.ipv4, seat.ipv6)
+
+
+def own_prefixes(target: TargetKind, seat: Seat) -> tuple[str, ...]:
+    """Return the node's own addresses that a target means, as prefixes of one address each."""
+    prefixes = f"{seat.ipv4}/32", f"{seat.ipv6}/128"
+    match target:
+        case Held(at):
+            ips = ip_address(seat.ipv4), ip_address(seat.ipv6)
+            return tuple(
+                prefix
+                for ip, prefix in zip(ips, prefixes, strict=True)
+                if at.meets(ip.version, int(ip), int(ip))
+            )
+        case _:
+            return prefixes
 
 
 def leads_into(target: TargetKind, prefix: Prefix) -> bool:
@@ -51,6 +71,8 @@ def leads_into(target: TargetKind, prefix: Prefix) -> bool:
             return True
         case Wide.INTERNET:
             return is_exit(prefix)
+        case Steered(to=to):
+            return leads_into(to, prefix)
         case Range() if not is_exit(prefix):
             first, last = int(prefix.network_address), int(prefix.broadcast_address)
             return target.meets(prefix.version, first, last)

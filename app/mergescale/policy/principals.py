@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NewType
 
-from mergescale.domain.user import User
+from mergescale.domain.user import Role, User
 from mergescale.policy.document import PolicyDocument
-from mergescale.policy.selectors import Autogroup, Group, Selector, Tag
+from mergescale.policy.selectors import Autogroup, DomainUsers, Group, Selector, Tag
 from mergescale.policy.selectors import User as Login
 
-#: A login, ``group:x``, ``tag:x``, ``autogroup:member`` or ``autogroup:tagged``.
+#: A login, ``user:*@domain``, ``group:x``, ``tag:x``, or an autogroup of people or tagged devices.
 Principal = NewType("Principal", str)
 
 MEMBER: Final = Principal("autogroup:member")
@@ -29,15 +29,18 @@ def groups_of(document: PolicyDocument) -> GroupsOf:
     return {login: frozenset(groups) for login, groups in found.items()}
 
 
-def of_login(login: str, groups: GroupsOf) -> frozenset[Principal]:
+def of_login(login: str, role: Role, groups: GroupsOf) -> frozenset[Principal]:
     """Return what a person answers to; ``name`` and ``name@`` are one login."""
     folded = login.casefold()
     names = {folded}
-    if "@" not in folded:
+    _, at, domain = folded.partition("@")
+    if not at:
         names.add(f"{folded}@")
-    elif folded.endswith("@"):
+    elif not domain:
         names.add(folded[:-1])
-    found = {MEMBER, *(Principal(name) for name in names)}
+    found = {MEMBER, Principal(f"autogroup:{role}"), *(Principal(name) for name in names)}
+    if domain:
+        found.add(Principal(f"user:*@{domain}"))
     for name in names:
         found |= groups.get(name, frozenset())
     return frozenset(found)
@@ -52,11 +55,22 @@ def of_node(tags: tuple[str, ...], owner: User | None, groups: GroupsOf) -> froz
     """Return what a node answers to."""
     if tags or owner is None:
         return of_tags(tags)
-    return of_login(owner.login, groups)
+    return of_login(owner.login, owner.role, groups)
 
 
 def named(selectors: Iterable[Selector]) -> frozenset[Principal]:
     """Return the principals among the selectors."""
-    return frozenset(
-        Principal(str(one)) for one in selectors if isinstance(one, Login | Group | Tag | Autogroup)
-    )
+    return frozenset(one for each in selectors if (one := principal(each)) is not None)
+
+
+def principal(selector: Selector) -> Principal | None:
+    """Return the selector as a name that nodes answer to; None for addresses and wide ones."""
+    match selector:
+        case Autogroup("internet" | "self" | "danger-all"):
+            return None
+        case DomainUsers(domain):
+            return Principal(f"user:*@{domain.casefold()}")
+        case Login() | Group() | Tag() | Autogroup():
+            return Principal(str(selector))
+        case _:
+            return None

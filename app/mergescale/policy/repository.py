@@ -75,7 +75,7 @@ def declare(
             if value is not None:
                 values[name] = value
     people, settings, names, relays = _read_beside(values, report)
-    policy, said = _read_policy(values, ours, people)
+    policy, said = _read_policy(values, ours, people, settings.domain)
     found = [*found, *said, *report.diagnostics()]
     if policy is not None and tested:
         found += run_tests(policy)
@@ -127,7 +127,10 @@ def _read_beside(
 
 
 def _read_policy(
-    values: Mapping[str, Value], files: Mapping[str, str], people: tuple[DeclaredUser, ...] | None
+    values: Mapping[str, Value],
+    files: Mapping[str, str],
+    people: tuple[DeclaredUser, ...] | None,
+    domain: str,
 ) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
     """Check the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
     if POLICY not in values:
@@ -136,13 +139,19 @@ def _read_policy(
         values[POLICY],
         extra_groups=_groups(values),
         extra_tags=_tags(values),
-        known_users=None if people is None else KnownUsers([u.login for u in people], managed=True),
+        known_users=None if people is None else _known(people),
+        domain=domain,
     )
     broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
     return (
         None if document is None else compile_policy(document),
         tuple(one for one in found if one.code not in broken),
     )
+
+
+def _known(people: tuple[DeclaredUser, ...]) -> KnownUsers:
+    roles = {one.login: one.role for one in people}
+    return KnownUsers(roles.keys(), managed=True, roles=roles)
 
 
 def _groups(values: Mapping[str, Value]) -> Iterator[ExtraGroup]:

@@ -9,22 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from mergescale.policy.capabilities import read_app
 from mergescale.policy.diagnostics import quoted
 from mergescale.policy.document import Rule, Target
 from mergescale.policy.fields import fields, string, texts
-from mergescale.policy.hujson import Kind, Value
+from mergescale.policy.hujson import Value
 from mergescale.policy.ports import ALL_PORTS, WITH_PORTS, Ports, parse_ports, parse_protocol
 from mergescale.policy.scope import Scope, is_person
-from mergescale.policy.selectors import Autogroup, Everyone, Net, Selector
+from mergescale.policy.selectors import (
+    INTERNET,
+    Autogroup,
+    Everyone,
+    Net,
+    Selector,
+    Tag,
+    parse_selector,
+)
 
-_ACL_FIELDS: Final = ("action", "proto", "src", "dst")
-_ACL_UNSUPPORTED: Final = {
-    "srcPosture": "",
-    "users": 'write "src"',
-    "ports": 'write "dst"',
-}
-_GRANT_FIELDS: Final = ("src", "dst", "ip")
-_GRANT_UNSUPPORTED: Final = {"app": "", "via": "", "srcPosture": ""}
+_ACL_FIELDS: Final = ("action", "proto", "src", "dst", "users", "ports")
+_ACL_UNSUPPORTED: Final = {"srcPosture": ""}
+#: What older policies write.
+_LEGACY: Final = {"users": "src", "ports": "dst"}
+_GRANT_FIELDS: Final = ("src", "dst", "ip", "app", "via")
+_GRANT_UNSUPPORTED: Final = {"srcPosture": ""}
+_DEFAULT_ROUTES: Final = frozenset({"0.0.0.0/0", "::/0"})
 _SELF_MISUSED: Final = "autogroup:self can only be used with users, groups, or supported autogroups"
 
 
@@ -32,6 +40,12 @@ def read_acl(value: Value, scope: Scope) -> Rule | None:
     """Read one entry of ``acls``; None when it is reported."""
     report = scope.report
     found = fields(value, report, what="acls", known=_ACL_FIELDS, unsupported=_ACL_UNSUPPORTED)
+    for old, new in _LEGACY.items():
+        if old in found and new not in found:
+            found[new] = found[old]
+        elif old in found:
+            message = f"{old} is the old name of {new}, and both are written"
+            report.error("policy.rule", found[old].span, message, f"remove {old}")
     _action(value, found.get("action"), scope)
     protocols = _protocol(found.get("proto"), scope)
     sources = _sources(value, found.get("src"), scope)
@@ -46,8 +60,9 @@ def read_acl(value: Value, scope: Scope) -> Rule | None:
             report.error("policy.ports", one.span, message, 'write ":*"')
         if _target_allowed(selector, text, one, scope, grant=False):
             targets += [Target(selector, ports, protocols) for ports in ranges]
-    _check_self(sources, targets, found.get("src"), scope, grant=False)
-    return _rule(sources, targets, value)
+    to_self = [one.selector for one in targets if _is_self(one.selector)]
+    _check_self(sources, to_self, found.get("src"), scope, grant=False)
+    return Rule(tuple(sources), tuple(targets), value.span)
 
 
 def read_grant(value: Value, scope: Scope) -> Rule | None:
@@ -57,21 +72,54 @@ def read_grant(value: Value, scope: Scope) -> Rule | None:
         value, report, what="grants", known=_GRANT_FIELDS, unsupported=_GRANT_UNSUPPORTED
     )
     sources = _sources(value, found.get("src"), scope)
+    capabilities = read_app(found.get("app"), scope)
     selectors: list[Selector] = []
     for text, one in _required(value, found, "dst", scope):
         selector = scope.selector(text, one.span)
         if selector is not None and _target_allowed(selector, text, one, scope, grant=True):
             selectors.append(selector)
-    ip = found.get("ip")
-    flows = _flows(ip, scope)
-    if ip is None or (ip.kind is Kind.ARRAY and not ip.items):
-        where = value.span if ip is None else ip.span
-        report.error("policy.grant", where, "ip and app can not both be empty")
+        if capabilities and isinstance(selector, Autogroup) and selector.name == INTERNET:
+            message = "cannot use app grants with autogroup:internet"
+            report.error("policy.grant", one.span, message)
+    flows = _flows(found.get("ip"), scope)
+    if _empty(found.get("ip")) and _empty(found.get("app")):
+        message = "ip and app can not both be empty"
+        report.error("policy.grant", value.span, message, 'write "ip": ["*"] or name capabilities')
     targets = [
         Target(selector, ports, protocols) for selector in selectors for ports, protocols in flows
     ]
-    _check_self(sources, targets, found.get("src"), scope, grant=True)
-    return _rule(sources, targets, value)
+    to_self = [one for one in selectors if _is_self(one)]
+    _check_self(sources, to_self, found.get("src"), scope, grant=True)
+    return Rule(
+        tuple(sources),
+        tuple(targets),
+        value.span,
+        holders=tuple(selectors) if capabilities else (),
+        capabilities=capabilities,
+        via=_via(found.get("via"), scope),
+    )
+
+
+def _empty(value: Value | None) -> bool:
+    return value is None or not (value.items or value.members)
+
+
+def _via(value: Value | None, scope: Scope) -> tuple[Tag, ...]:
+    tags: list[Tag] = []
+    for text, one in texts(value, scope.report, "via"):
+        match parse_selector(text, one.span):
+            case Tag(name) as tag if name in scope.tags:
+                tags.append(tag)
+            case Tag(name):
+                message = f"tag {quoted(name)} not found"
+                fallback = "declare it in tagOwners"
+                report = scope.report
+                report.missing("policy.unknown-tag", one.span, message, name, scope.tags, fallback)
+            case _:
+                message = "via can only be a tag"
+                help_ = f"{quoted(text)} is not; name the tag of the routers"
+                scope.report.error("policy.via", one.span, message, help_)
+    return tuple(tags)
 
 
 def split_destination(
@@ -87,10 +135,6 @@ def split_destination(
         host = host[1:-1]
     selector = scope.selector(host, value.span, prefix=f"{prefix}dst={quoted(host)}: ")
     return None if selector is None else (selector, ports)
-
-
-def _rule(sources: list[Selector], targets: list[Target], value: Value) -> Rule:
-    return Rule(tuple(sources), tuple(targets), value.span)
 
 
 def _required(
@@ -163,7 +207,11 @@ def _target_allowed(
     selector: Selector, text: str, value: Value, scope: Scope, *, grant: bool
 ) -> bool:
     match selector:
-        case Net(found) if grant and found.text in {"0.0.0.0/0", "::/0"}:
+        case Autogroup("danger-all"):
+            message = "cannot use autogroup:danger-all as a dst"
+            scope.report.error("policy.selector", value.span, message, 'write "*"')
+            return False
+        case Net(found) if grant and found.text in _DEFAULT_ROUTES:
             message = (
                 f'dst {quoted(text)}: to allow all IP addresses, use "*" or "autogroup:internet"'
             )
@@ -175,13 +223,13 @@ def _target_allowed(
 
 def _check_self(
     sources: Iterable[Selector],
-    targets: Iterable[Target],
+    to_self: list[Selector],
     src: Value | None,
     scope: Scope,
     *,
     grant: bool,
 ) -> None:
-    if src is None or not any(_is_self(one.selector) for one in targets):
+    if src is None or not to_self:
         return
     for source in sources:
         everyone = isinstance(source, Everyone) and not grant

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Report, Span, quoted
 from mergescale.policy.hujson import Value
 from mergescale.policy.selectors import (
+    PEOPLE,
     Autogroup,
+    DomainUsers,
     Group,
     Host,
+    IpSet,
     Malformed,
     Range,
     Selector,
@@ -50,20 +54,28 @@ class KnownUsers:
         logins: in any case.
         managed: they are all there are (``users.hujson``), so another login is an error; else it
             is only worth a warning, since a person may appear later.
+        roles: login -> role; who is not named is a member.
     """
 
     logins: Collection[str]
     managed: bool
+    roles: Mapping[str, Role] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Scope:
-    """What names mean while a policy is read; filled section by section."""
+    """What names mean while a policy is read; filled section by section.
+
+    Attributes:
+        domain: whose people ``user:*@domain`` may name; empty when the tailnet has none.
+    """
 
     report: Report
     users: KnownUsers | None = None
+    domain: str = ""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     hosts: dict[str, Range] = field(default_factory=dict)
+    ip_sets: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     tags: Mapping[str, Span] = field(default_factory=dict)
     _logins: frozenset[str] | None = None
 
@@ -99,25 +111,46 @@ class Scope:
         else:
             self.report.warn("policy.unknown-user", span, f"user {quoted(login)} is not known yet")
 
+    def domain_known(self, domain: str, span: Span, prefix: str = "") -> bool:
+        """Report a domain that is not the tailnet's own; SPEC(hosted service): by exact case."""
+        if domain == self.domain:
+            return True
+        message = (
+            f"{prefix}{domain} is not associated with this Tailnet and cannot be used in"
+            " user:*@<domain> expressions"
+        )
+        help_ = (
+            f"its domain is {quoted(self.domain)}"
+            if self.domain
+            else 'set "domain" in tailnet.hujson'
+        )
+        self.report.error("policy.unknown-domain", span, message, help_)
+        return False
+
     def _declared(self, selector: Selector, span: Span, prefix: str) -> bool:
         match selector:
             case User(login):
                 self.login(login, span)
                 return True
             case Group(name) if name not in self.groups:
-                return self._missing("group", name, self.groups, span, prefix)
+                return self.missing("group", name, self.groups, span, prefix)
             case Tag(name) if name not in self.tags:
-                return self._missing("tag", name, self.tags, span, prefix)
+                return self.missing("tag", name, self.tags, span, prefix)
             case Host(name) if name not in self.hosts:
-                return self._missing("host", name, self.hosts, span, prefix)
+                return self.missing("host", name, self.hosts, span, prefix)
+            case IpSet(name) if name not in self.ip_sets:
+                return self.missing("ipset", name, self.ip_sets, span, prefix)
+            case DomainUsers(domain):
+                return self.domain_known(domain, span)
             case _:
                 return True
 
-    def _missing(
-        self, kind: str, name: str, known: Collection[str], span: Span, prefix: str
+    def missing(
+        self, kind: str, name: str, known: Collection[str], span: Span, prefix: str = ""
     ) -> bool:
+        """Report a name that its section does not declare, and suggest one; return False."""
         message = f"{prefix}{kind} not found: {quoted(name)}"
-        section = {"group": "groups", "tag": "tagOwners", "host": "hosts"}[kind]
+        section = {"group": "groups", "tag": "tagOwners", "host": "hosts", "ipset": "ipsets"}[kind]
         fallback = f"declare it in {section}"
         self.report.missing(f"policy.unknown-{kind}", span, message, name, known, fallback)
         return False
@@ -126,7 +159,9 @@ class Scope:
 def is_person(selector: Selector) -> bool:
     """Say whether the selector names people, which ``autogroup:self`` and owners need."""
     match selector:
-        case User() | Group() | Autogroup("member"):
+        case User() | DomainUsers() | Group():
             return True
+        case Autogroup(name):
+            return name in PEOPLE
         case _:
             return False

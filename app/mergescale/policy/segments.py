@@ -34,6 +34,9 @@ class Segments:
         return mask
 
 
+#: The segments of no ranges.
+NOWHERE = Segments((), (0,))
+
 #: One number line for both families.
 _BASE = {4: 0, 6: 1 << 32}
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mergescale.policy.compiled import CompiledPolicy, CompiledRule, TargetKind, Wide
+from mergescale.domain.user import Role
+from mergescale.policy.compiled import CompiledPolicy, CompiledRule, Steered, TargetKind, Wide
 from mergescale.policy.diagnostics import Diagnostic, Report
 from mergescale.policy.document import PolicyTest, Probe
 from mergescale.policy.places import INTERNET
 from mergescale.policy.ports import DEFAULT_PROTOCOLS, WITH_PORTS, Ports
-from mergescale.policy.principals import TAGGED, Principal, of_login, of_tags
+from mergescale.policy.principals import TAGGED, Principal, of_login, of_tags, principal
 from mergescale.policy.selectors import Group, Host, Net, Range, Selector, Tag, User, parse_range
 
 #: SPEC(hosted service): a test that names no protocol asks for TCP or UDP.
@@ -79,10 +80,10 @@ def _try(
 def _devices(selector: Selector, policy: CompiledPolicy) -> tuple[_Device, ...]:
     match selector:
         case User(login):
-            return (_Device(of_login(login, policy.groups_of), login),)
+            return (_Device(_person(login, policy), login),)
         case Group(name):
             logins = policy.document.groups[name]
-            return tuple(_Device(of_login(one, policy.groups_of), one) for one in logins)
+            return tuple(_Device(_person(one, policy), one) for one in logins)
         case Tag(name):
             return (_Device(of_tags((name,))),)
         case Net(found):
@@ -90,7 +91,12 @@ def _devices(selector: Selector, policy: CompiledPolicy) -> tuple[_Device, ...]:
         case Host(name):
             return (_Device(frozenset(), address=policy.document.hosts[name]),)
         case _:
-            return (_Device(frozenset({Principal(str(selector))})),)
+            meant = principal(selector)
+            return (_Device(frozenset() if meant is None else frozenset({meant})),)
+
+
+def _person(login: str, policy: CompiledPolicy) -> frozenset[Principal]:
+    return of_login(login, policy.document.roles.get(login, Role.MEMBER), policy.groups_of)
 
 
 def _admitting(
@@ -99,7 +105,7 @@ def _admitting(
     """Return a rule that lets the source reach the port over one of the asked protocols."""
     inside = _sources(policy, source)
     for rule in (*policy.rules, *policy.own_rules):
-        if inside >> rule.source & 1:
+        if not rule.capabilities and inside >> rule.source & 1:
             spoken = [one for one in asked if one in (rule.protocols or DEFAULT_PROTOCOLS)]
             for number, ports in rule.targets:
                 kind = policy.targets[number]
@@ -133,6 +139,8 @@ def _is_target(kind: TargetKind, source: _Device, target: _Device) -> bool:
         case Range():
             one = target.address
             return one is not None and kind.meets(one.version, one.first, one.last)
+        case Steered(to=to):
+            return _is_target(to, source, target)
         case _:
             return kind in target.principals
 

@@ -31,9 +31,13 @@ def extra(*, tag: str = "tag:web") -> tuple[list[ExtraGroup], list[ExtraTag]]:
     return groups, [ExtraTag(tag, owners, PLACE)]
 
 
-def checked(**more: KnownUsers) -> tuple[PolicyDocument | None, list[tuple[str, Severity]]]:
+def checked(
+    known_users: KnownUsers | None = None,
+) -> tuple[PolicyDocument | None, list[tuple[str, Severity]]]:
     groups, tags = extra()
-    document, found = check(value(RULES), extra_groups=groups, extra_tags=tags, **more)
+    document, found = check(
+        value(RULES), extra_groups=groups, extra_tags=tags, known_users=known_users
+    )
     return document, [(one.message, one.severity) for one in found]
 
 

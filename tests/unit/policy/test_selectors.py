@@ -52,10 +52,13 @@ def test_selectors_are_read(text: str, selector: Selector) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("autogroup:admin", 'autogroup "admin" is not supported'),
-        ("svc:db", '"svc:db": services are not supported'),
-        ("ipset:a", '"ipset:a": IP sets are not supported'),
-        ("user:*@example.com", '"user:*@example.com": user wildcards are not supported'),
+        ("autogroup:admins", 'autogroup "admins" is not known'),
+        ("autogroup:nonroot", 'autogroup "nonroot" is not known'),
+        ("svc:", '"svc:" is not a service name'),
+        ("ipset:", '"ipset:" is not the name of an ipset'),
+        ("posture:a", '"posture:a" is a posture, not a device'),
+        ("user:ana@example.com", '"user:ana@example.com" is not valid'),
+        ("%bogus%", '"%bogus%": invalid address'),
         ("tag:", "\"tag:\": tag names must start with a letter, after 'tag:'"),
         ("group:", '"group:" is not a group name'),
         ("a b@c", '"a b@c" is not a login'),

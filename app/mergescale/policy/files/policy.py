@@ -13,7 +13,8 @@ from typing import Any, Final
 from mergescale.policy.files import forms
 
 _SELECTOR_WORDS: Final = (
-    "a login, group:name, tag:name, autogroup:name, a name of hosts, an address, a CIDR or *"
+    "a login, user:*@domain, group:name, tag:name, autogroup:name, ipset:name, a name of hosts, an"
+    " address, a CIDR, a range or *"
 )
 
 
@@ -35,7 +36,14 @@ def _mapped(names: str | None, values: Mapping[str, Any], description: str) -> d
     }
 
 
-def _entries(description: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+def _entries(
+    description: str,
+    required: list[str],
+    properties: dict[str, Any],
+    *either: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return a list of objects; of each tuple of `either` at least one field is required."""
+    choices = [{"anyOf": [{"required": [name]} for name in names]} for names in either]
     return {
         "type": "array",
         "description": description,
@@ -44,6 +52,7 @@ def _entries(description: str, required: list[str], properties: dict[str, Any]) 
             "required": required,
             "additionalProperties": False,
             "properties": properties,
+            **({"allOf": choices} if choices else {}),
         },
     }
 
@@ -69,6 +78,11 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
             {"type": "string", "description": "IP address or CIDR."},
             "Names for addresses, to use in rules.",
         ),
+        "ipsets": _mapped(
+            r"^ipset:\S+$",
+            _listed("Addresses, hosts and ipsets; each may follow the word add or remove."),
+            'Named sets of addresses, e.g. "ipset:prod": ["10.0.0.0/8", "remove 10.1.0.0/16"].',
+        ),
         "tagOwners": _mapped(
             forms.TAG,
             _listed("Who may give the tag to a device: logins, groups, autogroups, tags."),
@@ -76,25 +90,35 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
         ),
         "acls": _entries(
             "Rules that allow connections. Order does not matter.",
-            ["action", "src", "dst"],
+            ["action"],
             {
                 "action": {"type": "string", "enum": ["accept"], "description": "Always accept."},
                 "proto": _PROTO,
                 "src": _SRC,
                 "dst": _listed("What may be reached, with ports: tag:web:80,443 or *:*."),
+                "users": _listed("The old name of src."),
+                "ports": _listed("The old name of dst."),
             },
+            ("src", "users"),
+            ("dst", "ports"),
         ),
         "grants": _entries(
             "Rules that allow connections, with ports apart from destinations.",
-            ["src", "dst", "ip"],
+            ["src", "dst"],
             {
                 "src": _SRC,
                 "dst": _listed(f"What may be reached: {_SELECTOR_WORDS}."),
                 "ip": {
                     **_listed('Protocols and ports: "*", "80-90", "tcp:443", "icmp:*".'),
-                    "minItems": 1,
                 },
+                "app": _mapped(
+                    r"^[A-Za-z0-9][A-Za-z0-9.-]*/\S+$",
+                    {"type": "array", "description": "Values that the application reads."},
+                    "Capabilities by name, e.g. tailscale.com/cap/drive or example.com/cap/admin.",
+                ),
+                "via": _listed("Tags of the routers that the traffic must go through."),
             },
+            ("ip", "app"),
         ),
         "autoApprovers": {
             "type": "object",

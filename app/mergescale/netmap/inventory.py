@@ -1,0 +1,207 @@
+"""An inventory: the users and nodes of a tailnet as JSON, to ask a policy about without a server.
+
+    {"domain": "example.com", "server_url": "https://vpn.example.com",
+     "dns": {"magic_dns": true, "nameservers": [], "search_paths": [], "split_dns": {}},
+     "settings": {},
+     "users": [{"login_name": "ana@example.com", "name": "Ana", "role": "admin"}],
+     "nodes": [{"name": "laptop", "ipv4": "100.64.0.1", "ipv6": "fd7a:115c:a1e0::1",
+                "user": "ana@example.com", "advertised_routes": [], "approved_routes": [],
+                "created": "2026-04-10T15:15:53Z"}]}
+
+A node has ``user`` or ``tags``. All nodes count as online.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+import msgspec
+
+from mergescale.domain.declaration import Declaration, Deployment
+from mergescale.domain.node import Node
+from mergescale.domain.prefixes import Prefix, is_exit, parse_prefix, sort_key
+from mergescale.domain.record import Counters, Presence, Put, Write
+from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.tailnet import Dns, Settings
+from mergescale.domain.user import Role, User
+from mergescale.kernel.errors import Invalid
+from mergescale.kernel.ids import NodeId, ReplicaId, TailnetName, UserId
+from mergescale.kernel.keys import MachineKey, NodeKey
+
+#: Before every node that says when it was created.
+_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HERE: Final = ReplicaId("inventory")
+
+
+class InventoryUser(msgspec.Struct, frozen=True):
+    """A person; `role` as in ``users.hujson``."""
+
+    login_name: str
+    name: str = ""
+    role: Role = Role.MEMBER
+
+
+class InventoryNode(msgspec.Struct, frozen=True):
+    """A device, owned by `user` (a login) or by `tags`."""
+
+    name: str
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+    user: str | None = None
+    tags: Sequence[str] | None = None
+    advertised_routes: Sequence[str] | None = None
+    approved_routes: Sequence[str] | None = None
+    created: datetime | None = None
+
+
+class InventoryDns(msgspec.Struct, frozen=True):
+    """What ``dns.hujson`` says, in the words of Tailscale's API."""
+
+    magic_dns: bool = True
+    nameservers: Sequence[str] | None = None
+    search_paths: Sequence[str] | None = None
+    split_dns: dict[str, Sequence[str]] | None = None
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """Everything that a policy is asked about.
+
+    Attributes:
+        domain: of the tailnet, whose people ``user:*@domain`` names.
+        settings: of the tailnet; kept for whoever reads them, no rule depends on them.
+    """
+
+    users: Sequence[InventoryUser] = ()
+    nodes: Sequence[InventoryNode] = ()
+    domain: str = ""
+    server_url: str = ""
+    dns: InventoryDns = InventoryDns()
+    settings: dict[str, Any] = {}
+
+
+def read_inventory(network: dict[str, Any] | bytes) -> Inventory:
+    """Read an inventory from JSON text or from what was decoded of it.
+
+    Raises:
+        Invalid: it does not have the form above; says where.
+    """
+    try:
+        if isinstance(network, bytes):
+            return msgspec.json.decode(network, type=Inventory, dec_hook=_address)
+        return msgspec.convert(network, type=Inventory, dec_hook=_address)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not an inventory: {error}") from None
+
+
+def _address(kind: type, text: Any) -> Any:
+    """Read what msgspec does not know: the two kinds of addresses."""
+    if not isinstance(text, str):
+        raise ValueError("expected an address as text")  # noqa: TRY004 - msgspec adds the place
+    return kind(text)
+
+
+def populate(inventory: Inventory, declaration: Declaration) -> Snapshot:
+    """Build the tailnet of an inventory under what a repository declares.
+
+    Routes that nobody approved but an autoApprover lets through count as approved, as they are
+    once a server has the policy.
+
+    Raises:
+        Invalid: the inventory names a user that it does not list, two nodes have the
+            same name or address, or a route is no prefix.
+    """
+    settings = replace(declaration.settings, domain=declaration.settings.domain or inventory.domain)
+    deployment = Deployment("", {}, "", "", _ONCE, _ONCE, replace(declaration, settings=settings))
+    snapshot, _ = Snapshot(TailnetName("inventory")).apply(_writes(inventory, deployment))
+    policy = snapshot.policy
+    if policy is None:
+        return snapshot
+    approving = policy.resolve(snapshot)
+    approved: list[Write] = []
+    for node in snapshot.nodes.values():
+        owner = snapshot.owner(node)
+        more = {one for one in node.advertised if approving.approves(node, owner, one)}
+        if not more <= node.approved:
+            approved.append(Put(replace(node, approved=node.approved | more)))
+    snapshot, _ = snapshot.apply(approved)
+    snapshot = replace(snapshot, primaries=_primaries(snapshot))
+    return replace(snapshot, access=policy.resolve(snapshot))
+
+
+def dns_of(inventory: Inventory) -> Dns:
+    """Return the DNS settings of an inventory."""
+    dns = inventory.dns
+    split = {suffix: tuple(servers) for suffix, servers in (dns.split_dns or {}).items()}
+    return Dns(
+        magic_dns=dns.magic_dns,
+        nameservers=tuple(dns.nameservers or ()),
+        split=split,
+        search=tuple(dns.search_paths or ()),
+    )
+
+
+def settings_of(inventory: Inventory) -> Settings:
+    """Return the settings of an inventory's tailnet."""
+    return Settings(domain=inventory.domain)
+
+
+def _writes(inventory: Inventory, deployment: Deployment) -> Iterator[Write]:
+    users: dict[str, UserId] = {}
+    for number, one in enumerate(inventory.users, 1):
+        users[one.login_name.casefold()] = UserId(number)
+        name = one.name or one.login_name.partition("@")[0]
+        yield Put(User(UserId(number), one.login_name, name, one.role, _ONCE))
+    taken: set[object] = set()
+    for number, each in enumerate(inventory.nodes, 1):
+        for mark in (each.name, each.ipv4, each.ipv6):
+            if mark in taken:
+                raise Invalid(f'two nodes of the inventory have "{mark}"')
+            taken.add(mark)
+        yield Put(_node(number, each, users))
+        yield Put(Presence(NodeId(number), _HERE, _ONCE))
+    yield Put(Counters(NodeId(len(inventory.nodes) + 1), UserId(len(inventory.users) + 1)))
+    yield Put(deployment)
+
+
+def _node(number: int, one: InventoryNode, users: dict[str, UserId]) -> Node:
+    tags = tuple(sorted(one.tags or ()))
+    owner = None if tags else users.get((one.user or "").casefold())
+    if owner is None and not tags:
+        raise Invalid(f'the user "{one.user or ""}" of node "{one.name}" is not listed')
+    secret = hashlib.sha256(one.name.encode()).digest()
+    return Node(
+        id=NodeId(number),
+        stable_id=f"n{number}",
+        machine_key=MachineKey(secret),
+        node_key=NodeKey(secret),
+        name=one.name,
+        ipv4=one.ipv4,
+        ipv6=one.ipv6,
+        created=one.created or _ONCE,
+        user=owner,
+        tags=tags,
+        advertised=tuple(sorted(_prefixes(one, one.advertised_routes), key=sort_key)),
+        approved=frozenset(_prefixes(one, one.approved_routes)),
+    )
+
+
+def _prefixes(node: InventoryNode, texts: Sequence[str] | None) -> list[Prefix]:
+    try:
+        return [parse_prefix(text) for text in texts or ()]
+    except ValueError as error:
+        raise Invalid(f'a route of node "{node.name}": {error}') from None
+
+
+def _primaries(snapshot: Snapshot) -> dict[Prefix, NodeId]:
+    """Choose the oldest router of each subnet route."""
+    primaries: dict[Prefix, NodeId] = {}
+    for node in sorted(snapshot.nodes.values(), key=lambda node: (node.created, node.id)):
+        for prefix in node.routes:
+            if not is_exit(prefix) and snapshot.takes_part(node):
+                primaries.setdefault(prefix, node.id)
+    return primaries
