@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from mergescale.state.ports import StoreUnavailable
-from mergescale.store import database as database_module
 from mergescale.store.database import Database, DatabaseUrlInvalid
 from mergescale.store.tables import SERVER_SECRETS, TAILNETS
 from support.aio import aio
@@ -72,12 +71,11 @@ async def test_a_read_sees_one_moment(database_url: str) -> None:
 
 @aio
 async def test_a_process_stopped_in_a_transaction_does_not_stop_the_others(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_url: str,
 ) -> None:
     """PostgreSQL ends what does nothing, so that its locks are free again."""
-    monkeypatch.setattr(database_module, "_IDLE_MS", 100)
     change = update(TAILNETS).values(next_user=9)
-    async with opened(postgresql_url) as stopped, opened(postgresql_url) as other:
+    async with opened(postgresql_url, 0.5) as stopped, opened(postgresql_url) as other:
         await loaded(other.journal)
 
         async def write_while_the_other_holds_the_row() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import psycopg
 import pytest
@@ -15,65 +14,17 @@ from mergescale.domain.record import Put
 from mergescale.kernel.ids import Revision
 from mergescale.state import users
 from mergescale.state.engine import Engine
-from mergescale.state.follower import Follower
-from mergescale.state.tailnets import Tailnets
 from mergescale.store import journal as journal_module
 from mergescale.store import wakeups as wakeups_module
+from mergescale.store.postgresql import connect
 from mergescale.store.tables import JOURNAL, TAILNETS, USERS
-from mergescale.store.wakeups import Wakeups
 from support.aio import aio
 from support.clock import START, FakeClock
+from support.following import NEVER_S, SOON_S, following
 from support.journal import MemoryFeed
 from support.postgres import PostgresServer
 from support.stores import HOME, OpenStore, at, content, deployment, loaded, opened
 from support.worlds import node
-
-#: So long that only what is heard can explain what is known.
-NEVER_S = 3600.0
-SOON_S = 0.02
-
-
-@dataclass(slots=True)
-class Following:
-    """A replica that follows."""
-
-    store: OpenStore
-    engine: Engine
-    feed: MemoryFeed
-    follower: Follower
-
-    async def knows(self, login: str) -> None:
-        """Wait until it knows a user; the test's deadline is the deadline."""
-        while self.engine.snapshot.user_by_login(login) is None:  # noqa: ASYNC110 - see aio.until
-            await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def following(url: str, *, poll_s: float | None, listens: bool) -> AsyncIterator[Following]:
-    """Run an engine that follows the journal; with `poll_s` None when the test says so only."""
-    async with opened(url) as store:
-        feed = MemoryFeed()
-        engine = await Engine.open(HOME, store.journal, feed, FakeClock())
-        follower = Follower(Tailnets({HOME: engine}), store.journal, poll_s=poll_s or NEVER_S)
-        listening = asyncio.Event()
-
-        def began() -> None:
-            listening.set()
-            follower.wake()
-
-        tasks = [asyncio.create_task(engine.run())]
-        if poll_s is not None:
-            tasks.append(asyncio.create_task(follower.run()))
-        if listens:
-            wakeups = Wakeups(store.database, follower.heard, began)
-            tasks.append(asyncio.create_task(wakeups.run()))
-            await listening.wait()
-        try:
-            yield Following(store, engine, feed, follower)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -232,5 +183,6 @@ async def other_connection(
     store: OpenStore,
 ) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
     """Open a connection beside the replica's."""
-    async with await wakeups_module.connect(store.database) as connection:
+    database = store.database
+    async with await connect(database.reader, database.answer_s) as connection:
         yield connection

@@ -138,10 +138,10 @@ class PostgresServer:
         """Return the URL of one of its databases."""
         return f"postgresql+psycopg://{_SUPERUSER}@/{database}?host={self.folder}"
 
-    def execute(self, statement: str, *names: str) -> None:
+    def execute(self, statement: str, *names: str, database: str = "postgres") -> None:
         """Run a statement outside of a transaction; ``{}`` are names."""
         with psycopg.connect(
-            host=str(self.folder), user=_SUPERUSER, dbname="postgres", autocommit=True
+            host=str(self.folder), user=_SUPERUSER, dbname=database, autocommit=True
         ) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
@@ -155,10 +155,24 @@ class PostgresServer:
         self.execute("CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
         return self.url(name)
 
+    def limited(self, url: str, *, connections: int) -> str:
+        """Return the URL of the same database for a user who may have so many connections."""
+        user = f"limited{connections}"
+        with contextlib.suppress(psycopg.errors.DuplicateObject):
+            self.execute(f"CREATE ROLE {{}} LOGIN CONNECTION LIMIT {connections}", user)
+        grant = "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}"
+        self.execute(grant, user, database=_database_of(url))
+        return url.replace(f"{_SUPERUSER}@", f"{user}@", 1)
+
+    def set(self, **settings: str) -> None:
+        """Change settings of the running server; its processes learn of them in a moment."""
+        for name, value in settings.items():
+            self.execute(f"ALTER SYSTEM SET {{}} = '{value}'", name)
+        self.control("reload")
+
     def drop(self, url: str) -> None:
         """Remove a database whoever is still connected to it."""
-        name = url.rpartition("?")[0].rpartition("/")[2]
-        self.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+        self.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", _database_of(url))
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
@@ -169,6 +183,10 @@ def _unprivileged() -> pwd.struct_passwd | None:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise AssertionError("there is no unprivileged user to run PostgreSQL")
+
+
+def _database_of(url: str) -> str:
+    return url.rpartition("?")[0].rpartition("/")[2]
 
 
 def _number(name: str) -> int:

@@ -13,7 +13,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.engine import advance
 from mergescale.state.ports import Batch, Journal
-from mergescale.store.database import Database
+from mergescale.store.database import ANSWER_S, Database
 from mergescale.store.journal import SqlJournal
 from support.clock import START, FakeClock
 from support.journal import MemoryJournal
@@ -53,10 +53,10 @@ class OpenStore:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[OpenStore]:
+async def opened(url: str, answer_s: float = ANSWER_S) -> AsyncIterator[OpenStore]:
     """Open a migrated database as one replica does."""
     unreadable: list[tuple[TailnetName, str]] = []
-    database = Database.open(url)
+    database = Database.open(url, answer_s)
     journal = SqlJournal(
         database, declare, FakeClock(), lambda name, error: unreadable.append((name, str(error)))
     )

@@ -163,7 +163,7 @@ def _master_key(case: _Case) -> Iterator[Finding]:
 
 
 async def _noise_key(settings: Settings, key: MasterKey) -> PrivateKey:
-    database = Database.open(settings.database)
+    database = Database.open(settings.database, settings.database_answer_s)
     try:
         secrets = await ServerSecrets.open(database, key, SystemClock(), SystemEntropy())
         return PrivateKey(await secrets.get("noise"))

@@ -32,6 +32,7 @@ from pydantic_settings import (
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.proxies import parse_proxies
+from mergescale.store.database import ANSWER_S
 
 #: The tailnet of a server that holds one.
 DEFAULT_TAILNET = "default"
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
         listen: the one HTTP port: control, API, pages.
         state_dir: everything the server keeps lives here.
         database_url: SQLAlchemy URL; empty: SQLite in `state_dir`.
+        database_answer_s: how long PostgreSQL may be silent before it is given up.
         master_key: what the server's secrets are sealed under; empty: the one in the file.
         master_key_file: where it is kept; empty: ``<state_dir>/master-key``.
         lease_s: seconds after which a replica that does not answer is taken for dead.
@@ -131,6 +133,7 @@ class Settings(BaseSettings):
     listen: ListenText = "127.0.0.1:8080"
     state_dir: Path = Path("var")
     database_url: str = ""
+    database_answer_s: float = Field(default=ANSWER_S, ge=0.5, le=600)
     master_key: SecretStr = SecretStr("")
     master_key_file: Path | None = None
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)

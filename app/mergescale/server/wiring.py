@@ -237,7 +237,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
 
 async def _database(settings: Settings, resources: AsyncExitStack) -> Database:
     await asyncio.to_thread(migrate_with_backup, settings, SystemClock())
-    database = Database.open(settings.database)
+    database = Database.open(settings.database, settings.database_answer_s)
     resources.push_async_callback(database.dispose)
     return database
 

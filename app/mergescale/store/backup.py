@@ -39,12 +39,14 @@ from mergescale.kernel.errors import Conflict, MergescaleError
 from mergescale.kernel.ids import TailnetName
 from mergescale.store.archive import Archive, BackupUnusable, Form, Header, Table, Writer
 from mergescale.store.database import (
+    ANSWER_S,
     DRIVER_ERRORS,
     SQLITE,
     parse_url,
     prepare_sqlite,
     unavailable,
 )
+from mergescale.store.postgresql import reaching
 from mergescale.store.schema import knows, replacing, upgrade_to
 from mergescale.store.tables import FAILURES, LEASES, NODES, SERVER_SECRETS, TAILNETS, Utc
 
@@ -101,7 +103,11 @@ def one_moment(url: str) -> Iterator[Connection]:
         prepare_sqlite(engine, writes=False)
     else:
         engine = create_engine(
-            target, poolclass=NullPool, hide_parameters=True, isolation_level="REPEATABLE READ"
+            target,
+            poolclass=NullPool,
+            hide_parameters=True,
+            isolation_level="REPEATABLE READ",
+            connect_args=reaching(ANSWER_S),
         )
     try:
         with engine.begin() as connection:

@@ -2,7 +2,7 @@
 
 SQLite has one writer at a time whatever the client does, so there is one writing connection that
 takes the lock at once (``BEGIN IMMEDIATE``) and a few reading ones that see a stable snapshot and
-never wait for it (WAL). PostgreSQL gets one pool each for the same two purposes.
+never wait for it (WAL). PostgreSQL gets one pool each for the same two purposes, and a deadline for everything.
 
 A database error becomes `StoreUnavailable` with the driver's code for it and nothing else: the
 statement, its parameters and the server's detail line may hold keys and names.
@@ -10,6 +10,7 @@ statement, its parameters and the server's detail line may hold keys and names.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from mergescale.kernel.errors import MergescaleError
 from mergescale.state.ports import StoreConflict, StoreUnavailable
+from mergescale.store.postgresql import CONNECTIONS, Patience, engine_of
 
 SQLITE: Final = "sqlite+aiosqlite"
 POSTGRESQL: Final = "postgresql+psycopg"
@@ -29,15 +31,8 @@ POSTGRESQL: Final = "postgresql+psycopg"
 #: LIMIT: how long a write waits for another process that holds SQLite's write lock. A batch
 #: takes milliseconds; only a backup or a migration holds the lock for seconds.
 _BUSY_MS = 10_000
-#: LIMIT: a statement of ours reads at most one tailnet or writes one batch; PostgreSQL gives up
-#: after this. It is the deadline of every wait on that database.
-_STATEMENT_MS = 30_000
-_CONNECT_S = 10
-#: LIMIT: how long PostgreSQL lets a transaction of ours do nothing. A replica that was stopped in
-#: the middle of one holds locks that all others wait for.
-_IDLE_MS = 10_000
-#: LIMIT: reads are the start, catching up and history: a handful at once.
-_READERS = 4
+#: LIMIT: a transaction of ours reads at most one tailnet or writes one batch.
+ANSWER_S: Final = 10.0
 
 #: What a driver raises. Values that it cannot encode fail before its own errors can.
 DRIVER_ERRORS: Final = (SQLAlchemyError, OSError, OverflowError, UnicodeError)
@@ -51,13 +46,20 @@ class DatabaseUrlInvalid(MergescaleError):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Connections to one database; make it with `open`, close it with `dispose`."""
+    """Connections to one database; make it with `open`, close it with `dispose`.
+
+    Attributes:
+        answer_s: how long PostgreSQL may be silent before it is given up.
+        patience: what of it is left for the next transaction.
+    """
 
     writer: AsyncEngine
     reader: AsyncEngine
+    answer_s: float
+    patience: Patience
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, answer_s: float = ANSWER_S) -> Database:
         """Prepare connections; none is made yet.
 
         A SQLite file that does not exist is created, readable by its owner only: it holds the
@@ -70,8 +72,11 @@ class Database:
         target = parse_url(url)
         if target.drivername == SQLITE:
             make_private_file(target)
-            return cls(_sqlite(target, writes=True), _sqlite(target, writes=False))
-        return cls(_postgresql(target, writes=True), _postgresql(target, writes=False))
+            writer, reader = _sqlite(target, writes=True), _sqlite(target, writes=False)
+            # It waits for a lock at most (_BUSY_MS), and a disk that hangs stops the thread.
+            return cls(writer, reader, answer_s, Patience(None))
+        writer, reader = (engine_of(target, answer_s, writes=writes) for writes in (True, False))
+        return cls(writer, reader, answer_s, Patience(answer_s))
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -81,11 +86,8 @@ class Database:
             StoreConflict: a constraint refused the write.
             StoreUnavailable: the database did not take it.
         """
-        try:
-            async with self.writer.begin() as connection:
-                yield connection
-        except DRIVER_ERRORS as error:
-            raise unavailable(error, "did not take the write") from None
+        async with self._begun(self.writer, "did not take the write") as connection:
+            yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -94,11 +96,8 @@ class Database:
         Raises:
             StoreUnavailable: the database could not be read.
         """
-        try:
-            async with self.reader.begin() as connection:
-                yield connection
-        except DRIVER_ERRORS as error:
-            raise unavailable(error, "could not be read") from None
+        async with self._begun(self.reader, "could not be read") as connection:
+            yield connection
 
     @property
     def shared(self) -> bool:
@@ -106,18 +105,38 @@ class Database:
         return self.writer.dialect.name == "postgresql"
 
     async def ping(self) -> None:
-        """Check that the database answers.
+        """Check that the database answers, and of PostgreSQL that it takes writes.
 
         Raises:
             StoreUnavailable: it does not.
         """
-        async with self.reading() as connection:
-            await connection.execute(text("SELECT 1"))
+        if not self.shared:
+            async with self.reading() as connection:
+                await connection.execute(text("SELECT 1"))
+            return
+        async with self.writing() as connection:
+            if await connection.scalar(text("SHOW transaction_read_only")) == "on":
+                # A standby, or made one: the next connection may find the server that is none.
+                await connection.invalidate()
+                raise StoreUnavailable("the database takes no writes, it is read-only")
 
     async def dispose(self) -> None:
         """Close all connections; transactions under way must be over."""
         await self.reader.dispose()
         await self.writer.dispose()
+
+    @asynccontextmanager
+    async def _begun(self, engine: AsyncEngine, failing: str) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that is over in time; say what its failure means."""
+        try:
+            async with asyncio.timeout(self.patience.lasts_s), engine.begin() as connection:
+                yield connection
+        except TimeoutError:
+            self.patience.silent = True
+            raise StoreUnavailable(f"the database {failing} in time") from None
+        except DRIVER_ERRORS as error:
+            raise unavailable(error, failing) from None
+        self.patience.silent = False
 
 
 def parse_url(url: str) -> URL:
@@ -206,28 +225,10 @@ def prepare_sqlite(engine: Engine, *, writes: bool, references: bool = True) -> 
 def _sqlite(target: URL, *, writes: bool) -> AsyncEngine:
     engine = create_async_engine(
         target,
-        pool_size=1 if writes else _READERS,
+        pool_size=1 if writes else CONNECTIONS,
         max_overflow=0,
         pool_timeout=_BUSY_MS / 1000,
         hide_parameters=True,
     )
     prepare_sqlite(engine.sync_engine, writes=writes)
     return engine
-
-
-def _postgresql(target: URL, *, writes: bool) -> AsyncEngine:
-    return create_async_engine(
-        target,
-        pool_size=_READERS,
-        max_overflow=0,
-        pool_timeout=_CONNECT_S,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        # Compare-and-set needs the newest row at each statement; a read needs one moment.
-        isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
-        connect_args={
-            "connect_timeout": _CONNECT_S,
-            "options": f"-c statement_timeout={_STATEMENT_MS}"
-            f" -c idle_in_transaction_session_timeout={_IDLE_MS}",
-        },
-    )

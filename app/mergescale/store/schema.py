@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from mergescale.kernel.errors import MergescaleError
 from mergescale.store.database import (
+    ANSWER_S,
     DRIVER_ERRORS,
     SQLITE,
     make_private_file,
@@ -26,6 +27,7 @@ from mergescale.store.database import (
     prepare_sqlite,
     unavailable,
 )
+from mergescale.store.postgresql import reaching
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: Any number will do, as long as it is always the same: PostgreSQL's locks have numbers for names.
@@ -123,7 +125,9 @@ def _locked(url: str) -> Iterator[Connection]:
 def _engine(url: str) -> Engine:
     target = parse_url(url)
     if target.drivername != SQLITE:
-        return create_engine(target, poolclass=NullPool, hide_parameters=True)
+        return create_engine(
+            target, poolclass=NullPool, hide_parameters=True, connect_args=reaching(ANSWER_S)
+        )
     make_private_file(target)
     engine = create_engine(
         target.set(drivername="sqlite+pysqlite"), poolclass=NullPool, hide_parameters=True

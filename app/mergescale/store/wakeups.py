@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import psycopg
-from psycopg import AsyncConnection
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection as SqlConnection
 
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.store.database import Database
+from mergescale.store.postgresql import connect
 
 _CHANNEL: Final = "mergescale_journal"
 #: How long to wait before another connection is tried.
 _RETRY_S: Final = 0.5
 #: LIMIT: silence after which the connection is tested; a broken one may be silent for ever.
 _SILENCE_S: Final = 30.0
-_ANSWER_S: Final = 5
 
 #: Told of a tailnet and the revision it has now.
 Heard = Callable[[TailnetName, Revision], None]
@@ -59,25 +58,17 @@ class Wakeups:
 
     async def _listen(self) -> None:
         """Listen until the connection breaks."""
-        connection = await connect(self._database)
+        connection = await connect(self._database.reader, self._database.answer_s)
         async with connection:
             await connection.execute(f"LISTEN {_CHANNEL}")
             self._listening()
             while True:
                 async for notice in connection.notifies(timeout=_SILENCE_S):
                     self._tell(notice.payload)
-                async with asyncio.timeout(_ANSWER_S):
-                    await connection.execute("SELECT 1")
+                await connection.execute("SELECT 1")
 
     def _tell(self, payload: str) -> None:
         """Pass on what `notify` said; anybody may send on a channel, so the rest is ignored."""
         revision, _, tailnet = payload.partition(" ")
         if revision.isdecimal() and len(revision) < 19:
             self._heard(TailnetName(tailnet), Revision(int(revision)))
-
-
-def connect(database: Database) -> Awaitable[AsyncConnection[Any]]:
-    """Open a connection beside the pools, without transactions."""
-    engine = database.reader.sync_engine
-    _, parameters = engine.dialect.create_connect_args(engine.url)
-    return AsyncConnection.connect(**parameters, autocommit=True, connect_timeout=_ANSWER_S)
