@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 
 from mergescale.domain.access import FilterRule
 from mergescale.domain.declaration import Declaration, DeclaredUser
@@ -28,10 +29,12 @@ class TablePolicy:
     Attributes:
         tags: tag -> logins that may give it.
         approvers: prefix -> logins and tags whose nodes may route it and what lies in it.
+        pools: login or tag -> where its new nodes take their address.
     """
 
     tags: Mapping[str, Collection[str]] = field(default_factory=dict)
     approvers: Mapping[str, Collection[str]] = field(default_factory=dict)
+    pools: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, snapshot: Snapshot) -> TableAccess:
         return TableAccess(self, _seen(snapshot, snapshot.nodes))
@@ -59,6 +62,13 @@ class TableAccess:
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
         return 0
 
+    def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
+        return {}
+
+    def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
+        names = {*tags, *([] if owner is None else [owner.login])}
+        return tuple(IPv4Network(one) for who, one in self.policy.pools.items() if who in names)
+
     def may_take_tag(self, user: User, tag: str) -> bool:
         return user.login in self.policy.tags.get(tag, ())
 
@@ -77,11 +87,12 @@ def table(
     *,
     tags: Mapping[str, Collection[str]] | None = None,
     approvers: Mapping[str, Collection[str]] | None = None,
+    pools: Mapping[str, str] | None = None,
     users: tuple[DeclaredUser, ...] | None = None,
     settings: Settings | None = None,
 ) -> Declaration:
     """Return a declaration with such a policy."""
-    policy = TablePolicy(tags or {}, approvers or {})
+    policy = TablePolicy(tags or {}, approvers or {}, pools or {})
     return Declaration(policy, settings=settings or Settings(), users=users)
 
 

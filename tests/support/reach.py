@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 from mergescale.domain.access import Access, Destination, FilterRule, Sources
 from mergescale.domain.declaration import Declaration
@@ -126,6 +126,12 @@ class Reach:
 
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
         return self._via.get((router, prefix), 0)
+
+    def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
+        return {}
+
+    def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
+        return ()
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Protocol
 
 from mergescale.domain.prefixes import Prefix
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from mergescale.domain.node import Node
     from mergescale.domain.snapshot import Snapshot
     from mergescale.domain.user import User
+
+
+#: What a node is told it may do: capability -> values, each a JSON text; most have none.
+NodeCapabilities = Mapping[str, tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,14 @@ class Access(Protocol):
         """Say whether a rule names the routers to go through (``via``)."""
         ...
 
+    def attributes(self, slot: Slot) -> NodeCapabilities:
+        """Return what the node is told it may do, besides what every node is (tailcfg CapMap)."""
+        ...
+
+    def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
+        """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
+        ...
+
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
         ...
@@ -147,6 +160,16 @@ class _DenyAll:
 
     def users_of(self, router: NodeId, prefix: Prefix) -> int:  # noqa: ARG002
         return 0
+
+    def attributes(self, slot: Slot) -> NodeCapabilities:  # noqa: ARG002
+        return {}
+
+    def address_pools(
+        self,
+        tags: tuple[str, ...],  # noqa: ARG002
+        owner: User | None,  # noqa: ARG002
+    ) -> tuple[IPv4Network, ...]:
+        return ()
 
     def may_take_tag(self, user: User, tag: str) -> bool:  # noqa: ARG002
         return False

@@ -248,14 +248,22 @@ class Diff:
     def _self_node(self, viewer: NodeId) -> _Members:
         now, change = self.now.nodes[viewer], self.change
         owner_changed = now.user is not None and now.user in change.users
-        if not (viewer in change.nodes or owner_changed or self._resettled):
+        if not (viewer in change.nodes or owner_changed or self._resettled or self._retold(viewer)):
             return []
         text = self_node(self.now, now)
         return [] if text == self_node(self.sent, self.sent.nodes[viewer]) else [(_NODE, [text])]
 
+    def _retold(self, viewer: NodeId) -> bool:
+        """Say whether the policy tells the node other attributes; nodes alike share one object."""
+        sent, now = self.sent, self.now
+        if not self.change.access or sent.access is now.access:
+            return False
+        was = sent.access.attributes(sent.slot(viewer))
+        return was != now.access.attributes(now.slot(viewer))
+
     @cached_property
     def _resettled(self) -> bool:
-        """Whether the settings differ: of a deployment, a self node shows nothing else."""
+        """Whether the settings differ: of a deployment, a self node shows only its attributes too."""
         return self.sent.domain != self.now.domain or self.sent.settings != self.now.settings
 
     @cached_property

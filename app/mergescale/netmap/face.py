@@ -18,11 +18,15 @@ from mergescale.domain.user import TAGGED_USER_ID
 from mergescale.kernel.ids import Slot, UserId
 from mergescale.wire.tailcfg.encode import encode
 from mergescale.wire.tailcfg.hostviews import peer_view
+from mergescale.wire.tailcfg.node import CapMap, PeerChange, legacy_derp
 from mergescale.wire.tailcfg.node import Node as WireNode
-from mergescale.wire.tailcfg.node import PeerChange, legacy_derp
 
 #: LIMIT: variants kept of one router; they differ by the routes that a viewer may use.
 _VARIANTS: Final = 64
+
+
+#: SPEC(hosted service): who may use an exit node is told that it may be suggested.
+_SUGGESTED: Final[CapMap] = {"suggest-exit-node": ()}
 
 
 class Face:
@@ -103,6 +107,7 @@ class Face:
             primary_routes=tuple(str(prefix) for prefix in routes if not is_exit(prefix)),
             online=self.online,
             machine_authorized=True,
+            cap_map=_SUGGESTED if any(map(is_exit, routes)) else {},
             **rest,
         )
 

@@ -93,4 +93,8 @@ def _cap_map(snapshot: Snapshot, node: Node) -> CapMap:
         caps[f"{_CAP}is-admin"] = ()
     if owner is not None and owner.role is Role.OWNER:
         caps[f"{_CAP}is-owner"] = ()
+    for name, values in snapshot.access.attributes(snapshot.slot(node.id)).items():
+        # What every node has with a value keeps it when the policy names it without one.
+        if values or name not in caps:
+            caps[name] = tuple(map(msgspec.Raw, values))
     return caps

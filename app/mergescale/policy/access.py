@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from ipaddress import IPv4Network
+from typing import Final, NamedTuple
 
-from mergescale.domain.access import Access, CapGrant, Destination, FilterRule, Sources
+from mergescale.domain.access import (
+    Access,
+    CapGrant,
+    Destination,
+    FilterRule,
+    NodeCapabilities,
+    Sources,
+)
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
 from mergescale.domain.slots import Slots
@@ -39,6 +47,8 @@ from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
 from mergescale.policy.selectors import Range
 
+_NO_ATTRIBUTES: Final[NodeCapabilities] = {}
+
 
 class _Part(NamedTuple):
     """The part of a rule that concerns a node.
@@ -65,6 +75,7 @@ class _Memory:
         shared: by `_Part.key`, the chunks that several nodes have.
         visible: (sources, targets) of a seat -> slots, before its own nodes are added.
         users: (router, prefix) -> slots that it lets through.
+        capabilities: attributes of a seat -> what it is told; shared as `parts` is.
     """
 
     parts: dict[int, tuple[_Part, ...]] = field(default_factory=dict)
@@ -74,6 +85,7 @@ class _Memory:
     shared: dict[tuple[int, int], FilterRule] = field(default_factory=dict)
     visible: dict[tuple[int, int], int] = field(default_factory=dict)
     users: dict[tuple[Slot, Prefix], int] = field(default_factory=dict)
+    capabilities: dict[int, NodeCapabilities] = field(default_factory=dict)
 
 
 def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
@@ -170,6 +182,21 @@ class ResolvedAccess:
         if is_exit(prefix):
             return users
         return users | self._answered_through(prefix) | self._table.routers(prefix)
+
+    def attributes(self, slot: Slot) -> NodeCapabilities:
+        """Return what ``nodeAttrs`` tells the node; one object for all nodes that are alike."""
+        seat = self._table.seats.get(slot)
+        if seat is None or not seat.attributes:
+            return _NO_ATTRIBUTES
+        found = self._memory.capabilities.get(seat.attributes)
+        if found is None:
+            found = self._policy.attributes.capabilities(seat.attributes)
+            self._memory.capabilities[seat.attributes] = found
+        return found
+
+    def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
+        """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
+        return self._policy.attributes.pools(of_node(tags, owner, self._policy.groups_of))
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
@@ -294,6 +321,7 @@ class ResolvedAccess:
             chunks.pop(Slot(slot), None)
         return _Memory(
             parts=old.parts,
+            capabilities=old.capabilities,
             sources={at: one for at, one in lists.items() if not moves.sources >> at & 1},
             own_sources={user: one for user, one in own.items() if user not in moves.owners},
             chunks=chunks,

@@ -16,6 +16,7 @@ from mergescale.policy.document import PolicyDocument, RouteApproval, Rule, Targ
 from mergescale.policy.fields import expect, fields, items, members, string, texts
 from mergescale.policy.hujson import Kind, Member, Value
 from mergescale.policy.ipsets import read_ip_sets
+from mergescale.policy.nodeattrs import read_node_attributes
 from mergescale.policy.ports import ALL_PORTS
 from mergescale.policy.rules import read_acl, read_grant
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers, Scope
@@ -46,13 +47,13 @@ _SECTIONS: Final = (
     "grants",
     "autoApprovers",
     "tests",
+    "nodeAttrs",
+    "randomizeClientPort",
     "$schema",
 )
-_IN_TAILNET: Final = "it belongs into tailnet.hujson"
 _UNSUPPORTED: Final = {
     "ssh": "",
     "sshTests": "",
-    "nodeAttrs": "",
     "attrConfig": "",
     "postures": "",
     "defaultSrcPosture": "",
@@ -60,7 +61,6 @@ _UNSUPPORTED: Final = {
     "oneCGNATRoute": "",
     "derpMap": "relays belong into derp.hujson",
     "extraDNSRecords": "DNS belongs into dns.hujson",
-    "randomizeClientPort": _IN_TAILNET,
 }
 _HOST_NAME_STOPS: Final = frozenset('/:@* "')
 
@@ -111,6 +111,7 @@ def check(
             if (test := read_test(one, scope)) is not None
         ),
         roles={} if known_users is None else _folded(known_users.roles),
+        node_attributes=read_node_attributes(sections, scope),
     )
     return None if report.failed else document, report.diagnostics()
 

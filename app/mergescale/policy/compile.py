@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mergescale.domain.access import Capabilities
+from mergescale.policy.attributes import Attributes
 from mergescale.policy.capabilities import companions
 from mergescale.policy.compiled import (
     CompiledPolicy,
@@ -160,6 +161,18 @@ def compile_policy(document: PolicyDocument) -> CompiledPolicy:
         internet=_bits(bit for one, bit in draft.targets.items() if one is Wide.INTERNET),
         groups_of=groups_of(document),
         ownership=own(document),
+        attributes=_attributes(document),
+    )
+
+
+def _attributes(document: PolicyDocument) -> Attributes:
+    """Number the target lists of ``nodeAttrs``, apart from the sources of rules."""
+    places = _Places(document.hosts, document.ip_sets)
+    lists = [places.sources(one.targets) for one in document.node_attributes]
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(lists))}
+    entries = zip(lists, document.node_attributes, strict=True)
+    return Attributes(
+        tuple((numbers[targets], one) for targets, one in entries), _source_lookup(numbers)
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from mergescale.domain.access import Access, Capabilities
 from mergescale.domain.snapshot import Snapshot
+from mergescale.policy.attributes import Attributes
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument
 from mergescale.policy.ownership import Ownership
@@ -146,6 +147,7 @@ class CompiledPolicy:
     internet: int
     groups_of: GroupsOf
     ownership: Ownership
+    attributes: Attributes
 
     def resolve(self, snapshot: Snapshot) -> Access:
         """Resolve against the nodes and users of `snapshot`."""

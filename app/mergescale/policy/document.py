@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 
 from mergescale.domain.access import Capabilities
 from mergescale.domain.prefixes import Prefix
@@ -84,6 +85,24 @@ class PolicyTest:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAttribute:
+    """One entry of ``nodeAttrs``: what the targets are told, and where they get addresses.
+
+    Attributes:
+        names: of ``attr``: capabilities without values.
+        apps: capability -> its values, each a JSON text.
+        pools: where new devices take their IPv4 address; empty for anywhere.
+        origin: where the entry stands.
+    """
+
+    targets: tuple[Selector, ...]
+    names: tuple[str, ...] = ()
+    apps: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
+    pools: tuple[IPv4Network, ...] = ()
+    origin: Span | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyDocument:
     """A whole policy, ``users.hujson`` and ``tags.hujson`` joined in.
 
@@ -105,3 +124,4 @@ class PolicyDocument:
     exit_approvers: tuple[Selector, ...] = ()
     tests: tuple[PolicyTest, ...] = ()
     roles: Mapping[str, Role] = field(default_factory=dict)
+    node_attributes: tuple[NodeAttribute, ...] = ()

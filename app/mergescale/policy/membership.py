@@ -31,6 +31,7 @@ class Seat:
         listed: bits of the sources that list its addresses.
         sources: bits of the sources it is in: those, ``*``, and ranges it has an address in.
         targets: bits of the targets it is among.
+        attributes: bits of the target lists of ``nodeAttrs`` it is in.
     """
 
     ipv4: str
@@ -40,6 +41,7 @@ class Seat:
     listed: int
     sources: int
     targets: int
+    attributes: int
 
     @property
     def subnets(self) -> tuple[Prefix, ...]:
@@ -58,6 +60,7 @@ class _Names(NamedTuple):
     principals: frozenset[Principal]
     sources: int
     targets: int
+    attributes: int
 
 
 class Usher:
@@ -92,6 +95,7 @@ class Usher:
             listed=listed,
             sources=listed | _addressed(policy.source_lookup, node),
             targets=targets,
+            attributes=names.attributes | policy.attributes.addressed(node),
         )
 
     def _by_name(self, node: Node) -> _Names:
@@ -105,6 +109,7 @@ class Usher:
                 principals,
                 policy.source_lookup.named(principals),
                 policy.target_lookup.named(principals),
+                policy.attributes.named(principals),
             )
         return found
 

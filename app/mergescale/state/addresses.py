@@ -4,10 +4,15 @@ An address follows from the node's id: node 7 gets 100.64.0.7 and fd7a:115c:a1e0
 used again, so neither is an address before four million nodes came and went, and whatever still
 remembers a deleted node (known_hosts, a firewall elsewhere) does not meet another one in its place.
 Nothing is scanned: the first candidate is free unless the range was used up once.
+
+Where the policy names a pool for the node's owner (``ipPool``), its IPv4 address is from there, at
+the same offset; its IPv6 address is what it would have been. An address once given stays, whatever
+the policy says later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -63,13 +68,46 @@ TAILNET: Final = Pool(TAILNET_V4, TAILNET_V6, (CHROMEOS_V4, SERVICE_V4, SERVICE_
 
 
 def allocate(
-    snapshot: Snapshot, node: NodeId, pool: Pool = TAILNET
+    snapshot: Snapshot,
+    node: NodeId,
+    pool: Pool = TAILNET,
+    *,
+    parts: Sequence[IPv4Network] = (),
 ) -> tuple[IPv4Address, IPv6Address]:
     """Return a free address of each family for a new node.
 
+    Args:
+        snapshot: where the addresses must be free.
+        node: the new node.
+        pool: the whole range.
+        parts: where in the range the IPv4 address has to be, the preferred one first; empty for
+            anywhere.
+
     Raises:
-        Conflict: the range is used up.
+        Conflict: the range, or each of its parts, is used up.
     """
+    ipv4, ipv6 = _pair(snapshot, node, pool)
+    return (_within(snapshot, node, pool, parts) if parts else ipv4), ipv6
+
+
+def _within(
+    snapshot: Snapshot, node: NodeId, pool: Pool, parts: Sequence[IPv4Network]
+) -> IPv4Address:
+    for part in parts:
+        size = part.num_addresses
+        offset = node % size
+        for _ in range(min(size, _CANDIDATES)):
+            address = part[offset]
+            if address not in snapshot.addresses and pool.allows(address):
+                return address
+            offset = (offset + _STRIDE) % size
+    named = ", ".join(map(str, parts))
+    raise Conflict(
+        f"all addresses of {named} are in use", help="make the ipPool in the policy larger"
+    )
+
+
+def _pair(snapshot: Snapshot, node: NodeId, pool: Pool) -> tuple[IPv4Address, IPv6Address]:
     size = pool.v4.num_addresses
     offset = node % size
     for _ in range(min(size, _CANDIDATES)):

@@ -87,7 +87,7 @@ def admit(
     writes: list[Write] = []
     if known is None:
         counters = snapshot.counters
-        node = _new(snapshot, counters.next_node, candidate, now)
+        node = _new(snapshot, counters.next_node, candidate, grant.owner, now)
         node = replace(node, authorized=not snapshot.settings.device_approval)
         writes.append(Put(replace(counters, next_node=NodeId(counters.next_node + 1))))
     elif (known.user, known.tags) == (grant.owner.user, grant.owner.tags):
@@ -188,9 +188,13 @@ def _of_another_user(node: Node, owner: Owner) -> bool:
     return node.user is not None and owner.user is not None and node.user != owner.user
 
 
-def _new(snapshot: Snapshot, node_id: NodeId, candidate: Candidate, now: datetime) -> Node:
+def _new(
+    snapshot: Snapshot, node_id: NodeId, candidate: Candidate, owner: Owner, now: datetime
+) -> Node:
     """Return a node with identity, addresses and a name; `admit` fills in the rest."""
-    ipv4, ipv6 = addresses.allocate(snapshot, node_id)
+    user = None if owner.user is None else snapshot.users[owner.user]
+    pools = snapshot.access.address_pools(owner.tags, user)
+    ipv4, ipv6 = addresses.allocate(snapshot, node_id, parts=pools)
     return Node(
         id=node_id,
         stable_id=candidate.stable_id,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mergescale.domain.change import Change
+from mergescale.domain.declaration import Declaration
 from mergescale.domain.node import Node
 from mergescale.domain.record import Drop, Presence, Put, Write
 from mergescale.domain.snapshot import Snapshot
@@ -21,6 +22,7 @@ from mergescale.kernel.keys import DiscoKey, NodeKey
 from mergescale.netmap.encoder import Encoder
 from mergescale.wire.mapframe import Compression, Decoder
 from support.clock import START
+from support.policies import policy
 from support.reach import EVERYONE, Rule, declare
 from support.tailnet_story import REGION, happen
 from support.worlds import REPLICA, deployment, key_bytes, named, node, routed, step, world
@@ -285,3 +287,49 @@ def test_viewers_who_are_told_the_same_share_the_message() -> None:
         assert Decoder(compression).feed(frames[0])
         assert len({id(frame) for frame in frames}) == 1
     assert encoder.delta(crowd, after, change, changed.id, Compression.ZSTD) is None
+
+
+TOLD = '{"acls": [], "nodeAttrs": [%s]}'
+RANDOM = '{"target": ["alice@example.com"], "attr": ["randomize-client-port"]}'
+SHARE = '{"target": ["100.64.0.2"], "attr": ["drive:share"]}'
+
+
+def recommitted(before: str, after: str) -> dict[str, list[str] | None]:
+    """Return what each node is newly told it may do after a commit; None for silence."""
+    old = world("alice@example.com: laptop, phone", declaration=Declaration(policy(before)))
+    commit = [Put(deployment(Declaration(policy(after)), commit="1" * 40))]
+    answers = {name: told(old, commit, name) for name in ("laptop", "phone")}
+    baseline = set(told_whole(old, "laptop")["CapMap"]) - {"drive:share", "randomize-client-port"}
+    return {
+        name: None if said is None else sorted(set(said["Node"]["CapMap"]) - baseline)
+        for name, said in answers.items()
+    }
+
+
+def told_whole(snapshot: Snapshot, viewer: str) -> Any:
+    node = named(snapshot, viewer)
+    return json.loads(Encoder(REGION).full(snapshot, node.id, Compression.NONE, START)[4:])["Node"]
+
+
+def test_new_attributes_send_the_self_node_to_whom_they_concern() -> None:
+    """Only a policy changed: whoever it tells something else gets its own node, others nothing."""
+    both = f"{RANDOM}, {SHARE}"
+    assert recommitted(TOLD % "", TOLD % SHARE) == {"laptop": None, "phone": ["drive:share"]}
+    assert recommitted(TOLD % RANDOM, TOLD % both) == {
+        "laptop": None,
+        "phone": ["drive:share", "randomize-client-port"],
+    }
+    assert recommitted(TOLD % both, TOLD % "") == {"laptop": [], "phone": []}
+    assert recommitted(TOLD % both, TOLD % f"{SHARE}, {RANDOM}") == {"laptop": None, "phone": None}
+
+
+def test_an_attribute_does_not_take_the_value_that_every_node_has() -> None:
+    """``default-auto-update`` named without a value leaves the value; with one it replaces it."""
+    entries = {
+        '{"target": ["*"], "attr": ["default-auto-update"]}': [False],
+        '{"target": ["*"], "app": {"example.com/x": [{"a": 1}]}}': [False],
+    }
+    for entry, value in entries.items():
+        told_so = world("alice@example.com: laptop", declaration=Declaration(policy(TOLD % entry)))
+        assert told_whole(told_so, "laptop")["CapMap"]["default-auto-update"] == value
+    assert told_whole(told_so, "laptop")["CapMap"]["example.com/x"] == [{"a": 1}]

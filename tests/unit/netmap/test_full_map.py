@@ -286,3 +286,20 @@ def test_tagged_nodes_belong_to_the_pseudo_user() -> None:
     message = told(small, "laptop")
     assert message["Peers"][0]["User"] == TAGGED_USER_ID
     assert message["UserProfiles"][1]["LoginName"] == "tagged-devices"
+
+
+def test_an_exit_node_is_suggested_to_those_who_may_use_it() -> None:
+    """Who may go through it is told so, others are not, and neither is an exit node unapproved."""
+    rules = (Rule(("a@example.com",), ("internet",)), Rule(("*",), ("*",)))
+    before = world(
+        "a@example.com: a; b@example.com: b; tag:exit: exit", declaration=declare(*rules)
+    )
+    only_a = world(
+        "a@example.com: a; b@example.com: b; tag:exit: exit",
+        declaration=declare(rules[0], Rule(("b@example.com",), ("tag:exit",))),
+    )
+    for approved, suggested in ((True, {"suggest-exit-node": []}), (False, None)):
+        after = routed(before, "exit", "0.0.0.0/0", "::/0", approved=approved)
+        assert peers(after, "a")["exit"].get("CapMap") == suggested
+        assert "CapMap" not in peers(after, "a")["b"]
+    assert "CapMap" not in peers(routed(only_a, "exit", "0.0.0.0/0", "::/0"), "b")["exit"]

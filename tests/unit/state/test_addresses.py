@@ -113,3 +113,39 @@ def test_operator_may_not_take_an_address() -> None:
     with pytest.raises(Conflict, match=r'100\.64\.0\.2 belongs to "b"'):
         addresses.check_free(before, NodeId(1), named(before, "b").ipv4)
     addresses.check_free(before, NodeId(1), named(before, "a").ipv4)
+
+
+PART = IPv4Network("100.81.0.0/30")
+NEXT = IPv4Network("100.82.0.0/16")
+
+
+def test_a_part_of_the_range_gives_the_ipv4_address_only() -> None:
+    """In a pool a node has the place of its id, as everywhere; its IPv6 address is as without."""
+    assert allocate(EMPTY, NodeId(7), parts=(PART,)) == (
+        IPv4Address("100.81.0.3"),
+        IPv6Address("fd7a:115c:a1e0::7"),
+    )
+
+
+def test_a_small_part_is_used_up_to_its_last_address() -> None:
+    """Edges of a pool are addresses as all others; when none is left the next pool follows."""
+    given = set()
+    before = EMPTY
+    for number in range(1, 5):
+        v4, _ = allocate(before, NodeId(number), parts=(PART, NEXT))
+        given.add(v4)
+        before = using(*map(str, given))
+
+    assert given == set(PART)
+    v4, _ = allocate(before, NodeId(5), parts=(PART, NEXT))
+    assert v4 == IPv4Address("100.82.0.5")
+    with pytest.raises(Conflict, match=r"all addresses of 100\.81\.0\.0/30 are in use"):
+        allocate(before, NodeId(5), parts=(PART,))
+
+
+def test_what_is_reserved_is_so_in_every_part() -> None:
+    """A part that holds the first address of the range does not give it."""
+    part = IPv4Network("100.64.0.0/31")
+    for number in (2, 3):
+        v4, _ = allocate(EMPTY, NodeId(number), parts=(part,))
+        assert v4 == IPv4Address("100.64.0.1")

@@ -26,7 +26,7 @@ from mergescale.state.registration import (
 from support.access import table
 from support.clock import START
 from support.machines import Machine, decided, hostinfo, with_key, wrong_secret
-from support.worlds import step, world
+from support.worlds import deployment, step, world
 
 ALICE, BOB = UserId(1), UserId(2)
 LATER = START + timedelta(minutes=10)
@@ -89,6 +89,30 @@ def test_key_makes_a_whole_node() -> None:
     assert after.counters.next_node == 2
     key = after.auth_keys[AuthKeyId("k")]
     assert (key.uses, key.last_used) == (1, START)
+
+
+def test_a_new_device_takes_its_address_from_the_pool_of_its_owner() -> None:
+    """The pool is the owner's; a device that is known keeps its address under a new policy."""
+    pools = {"alice@example.com": "100.81.0.0/16"}
+    before = world("alice@example.com: ; bob@example.com: ", declaration=table(pools=pools))
+    before = with_key(before, "a", START)
+    before, laptop = joined(before, LAPTOP.asks(auth="a"))
+    assert laptop.ipv4 == IPv4Address("100.81.0.1")
+    assert laptop.ipv6 == IPv6Address("fd7a:115c:a1e0::1")
+
+    moved = step(before, [Put(deployment(table(pools={"alice@example.com": "100.82.0.0/16"})))])
+    _, again = joined(moved, LAPTOP.asks())
+    assert again.ipv4 == laptop.ipv4
+
+
+def test_a_full_pool_refuses_and_says_so() -> None:
+    """Nothing is written, and the person at the device reads why."""
+    pools = {"alice@example.com": "100.64.0.1/32"}
+    before = world("alice@example.com: old; bob@example.com: ", declaration=table(pools=pools))
+    before = with_key(before, "a", START)
+    assert told(before, LAPTOP.asks(auth="a")) == Refused(
+        "all addresses of 100.64.0.1/32 are in use"
+    )
 
 
 def test_one_shot_key_admits_one_machine() -> None:

@@ -64,6 +64,49 @@ _PROTO: Final = {
 }
 _PROBES: Final = "Destinations with one port each, e.g. tag:web:443."
 
+_CONNECTOR: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "description": "Name of the application, for people."},
+        "connectors": _listed('Tags of the devices that carry it, or "*" for every connector.'),
+        "domains": _listed("Its domains: example.com, or *.example.com with all below it."),
+        "routes": _listed("Addresses that connectors route whatever DNS says, e.g. 192.0.2.0/24."),
+        "presetAppID": {
+            "type": "string",
+            "description": "A list of the hosted service. Without effect here: name the domains.",
+        },
+    },
+}
+
+_NODE_ATTRS: Final = _entries(
+    "What devices are told they may do, and where new ones take their address. Entries add up.",
+    [],
+    {
+        "target": _listed(f"Which devices: {_SELECTOR_WORDS}. None when left out."),
+        "attr": _listed(
+            "Attributes without values, e.g. funnel, randomize-client-port, drive:share,"
+            " disable-captive-portal-detection, nextdns:<profile>. Passed on as they are."
+        ),
+        "app": {
+            "type": "object",
+            "description": "Attributes with values; clients read tailscale.com/app-connectors.",
+            "properties": {
+                "tailscale.com/app-connectors": {
+                    "type": "array",
+                    "items": _CONNECTOR,
+                    "description": "Applications that app connectors stand for.",
+                }
+            },
+            "additionalProperties": {"type": "array", "description": "Values of the attribute."},
+        },
+        "ipPool": _listed(
+            "Parts of 100.64.0.0/10 where new devices take their IPv4 address, e.g. 100.81.0.0/16."
+            " The first entry for a device decides; devices keep the address they have."
+        ),
+    },
+)
+
 SCHEMA: Final[dict[str, Any]] = forms.document(
     "policy.hujson",
     "Who may reach what. Nothing is allowed unless a rule of acls or grants allows it.",
@@ -132,6 +175,12 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 ),
                 "exitNode": _listed("Whose devices may be exit nodes."),
             },
+        },
+        "nodeAttrs": _NODE_ATTRS,
+        "randomizeClientPort": {
+            "type": "boolean",
+            "default": False,
+            "description": "Clients use a random UDP port instead of 41641.",
         },
         "tests": _entries(
             "Expectations; a commit that breaks one changes nothing.",
