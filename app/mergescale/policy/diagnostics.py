@@ -5,6 +5,7 @@ A `Report` collects diagnostics while a file is read; nothing that a user wrote 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ MAX_DIAGNOSTICS = 200
 #: LIMIT: comparing names is slow, so only so many are tried for one suggestion.
 _MAX_CANDIDATES = 500
 _LONGEST_NAME = 80
+_LINE_END = re.compile("\n")
 
 
 class Severity(StrEnum):
@@ -76,7 +78,7 @@ class Source:
     def __init__(self, text: str, file: str) -> None:
         self.text = text
         self.file = file
-        self._starts = [0, *(at + 1 for at, char in enumerate(text) if char == "\n")]
+        self._starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
 
     def span(self, start: int, end: int) -> Span:
         """Return the span of ``text[start:end]``."""

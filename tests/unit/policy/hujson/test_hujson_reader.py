@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 
 from mergescale.policy.diagnostics import MAX_DIAGNOSTICS
@@ -15,9 +18,7 @@ def told(text: str) -> list[tuple[str, str]]:
 
 def test_comments_and_trailing_commas_are_read_over() -> None:
     """HuJSON is JSON with both."""
-    text = (
-        '// head\n{"a": [1, -2.5e1, true, false, null, "x",], /* in "between" */ "b": {},}\n// end'
-    )
+    text = '// head\n{"a": [1, -2.5e1, true, false, null, "x",], /* in "between" */ "b": {},}\n// end\n'
 
     value, found = parse(text, "f.hujson")
 
@@ -54,7 +55,7 @@ def test_places_count_characters_not_bytes() -> None:
     ("text", "where", "message"),
     [
         ("", "", "the file is empty"),
-        ("// nothing", "", "the file is empty"),
+        ("// nothing\n", "", "the file is empty"),
         ('{"a" 1}', "1", 'expected a colon after the key, found "1"'),
         ('{"a": 1 "b": 2}', '"b"', 'expected a comma or }, found "b"'),
         ('{"a": 1', "", "expected a comma or }, the file ends"),
@@ -68,13 +69,25 @@ def test_places_count_characters_not_bytes() -> None:
         ("[NaN]", "NaN", 'expected a value or ], found "NaN"'),
         ("[Infinity]", "Infinity", 'expected a value or ], found "Infinity"'),
         ("[True]", "True", 'expected a value or ], found "True"'),
-        ("01", "1", 'expected the end of the file, found "1"'),
-        ("[+1]", "+", 'expected a value or ], found "+"'),
+        ("01", "01", 'expected a value, found "01"'),
+        ("[1.]", "1.", 'expected a value or ], found "1."'),
+        ("[1e]", "1e", 'expected a value or ], found "1e"'),
+        ("[0x1F]", "0x1F", 'expected a value or ], found "0x1F"'),
+        ("[-Infinity]", "-Infinity", 'expected a value or ], found "-Infinity"'),
+        ("[truely]", "truely", 'expected a value or ], found "truely"'),
+        ("[+1]", "+1", 'expected a value or ], found "+1"'),
         ("[1] /* x", "/*", "the comment is not closed"),
+        ("[1] // x", "//", "the comment is not closed"),
+        ("[1] /*/", "/*", "the comment is not closed"),
         ("# x\n[1]", "# x", 'expected a value, found "# x"'),
         ('["a\n, "b"]', '"a', "the string is not closed"),
-        ('["a', '"', "the string is not closed"),
+        ('["a', '"a', "the string is not closed"),
+        ('["a\\"]', '"a\\"]', "the string is not closed"),
+        ('["a\r\n"]', '"a', "the string is not closed"),
         ("[1\x0c]", "\x0c", "character U+000C is not white space here"),
+        ("[1,\u00a02]", "\u00a0", "character U+00A0 is not white space here"),
+        ("[1\ufeff]", "\ufeff", "character U+FEFF is not white space here"),
+        ("['\x01\x02']", "'\x01\x02'", "expected a value or ], found \"'\ufffd\ufffd'\""),
         ("\ufeff{}", "\ufeff", "the file starts with a byte order mark"),
         ("[1]\x00", "\x00", "the file holds a NUL character"),
         ("\ud800", "\ud800", "the file is not valid UTF-8 text"),
@@ -115,3 +128,60 @@ def test_a_control_character_in_a_string_is_told() -> None:
 def test_a_hostile_file_has_a_bounded_report() -> None:
     """Thousands of problems are cut off."""
     assert len(told("[" + r'"\q",' * 1000 + "]")) == MAX_DIAGNOSTICS
+
+
+def test_a_file_too_large_is_told_where_it_becomes_so() -> None:
+    """Ten megabytes of brackets are not even looked at, and the line is told all the same."""
+    [found] = parse("[\n" * (5 << 20), "f.hujson")[1]
+
+    assert found.message == f"the file is larger than {MAX_TEXT_BYTES} bytes"
+    assert (found.span.start_line, found.span.start_column) == (MAX_TEXT_BYTES // 2 + 1, 1)
+
+
+def test_nesting_is_told_where_it_gets_too_deep() -> None:
+    """The bracket that is one too many, and its line."""
+    [found] = parse("[\n" * (MAX_TEXT_BYTES // 2), "f.hujson")[1]
+
+    assert found.message == f"nested deeper than {MAX_DEPTH} levels"
+    assert (found.span.start_line, found.span.start_column) == (MAX_DEPTH + 1, 1)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *('"', "[", "{", "/", "/*", "*/", "//", "'", "#", "\\", "\\u", "-", "1", "e", ",", ":"),
+        *('"a":', '{"a":', "[1,", '"\\q",', '/*"', "/*/", "\n", "\r", " ", "\x0c", "é", "\udc80"),
+    ],
+)
+@pytest.mark.parametrize("opened", ["", "[", '{"a": "', "[/*", '["\\'])
+def test_the_steps_of_reading_grow_with_the_text(opened: str, piece: str) -> None:
+    """Twice as much of anything takes at most twice as many calls, and a few."""
+    few, many = (_calls(opened + piece * times) for times in (2000, 4000))
+
+    assert many <= 2 * few + 50
+
+
+@pytest.mark.parametrize("item", ['"a": 1, ', '"\\u00e9": [], ', "/* x */", '"\\q": 1e999, '])
+def test_the_steps_of_reading_what_is_good_grow_with_the_text(item: str) -> None:
+    """Keys written thousands of times, and everything else that does not end the reading."""
+    few, many = (_calls("{" + item * times + "}") for times in (500, 1000))
+
+    assert few > 500
+    assert many <= 2 * few + 50
+
+
+def _calls(text: str) -> int:
+    """Return how many functions are called, ours and built in, to read a text."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        parse(text, "f.hujson")
+    finally:
+        sys.setprofile(before)
+    return calls

@@ -1,0 +1,59 @@
+"""`format` beyond the corpus: its limits, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergescale.policy import hujson
+from mergescale.policy.hujson import MAX_TEXT_BYTES, Unreadable
+
+
+def test_a_line_may_have_eighty_bytes() -> None:
+    """Bytes of UTF-8, not characters, with two for a comma and a space behind each item."""
+    fits = '["' + "é" * 37 + '"]'
+    assert len(fits.encode()) == 78
+
+    assert hujson.format(fits) == fits + "\n"
+    longer = fits.replace("é", "ée", 1)
+    assert hujson.format(longer) == "[\n\t" + longer[1:-1] + "\n]\n"
+
+
+def test_values_are_aligned_by_bytes() -> None:
+    """The reference implementation does, though it looks odd."""
+    assert hujson.format('{\n"é": 1,\n"abc": 2}') == '{\n\t"é":  1,\n\t"abc": 2\n}\n'
+
+
+def test_json_stays_json() -> None:
+    """A trailing comma is added to a text that is HuJSON already, and to no other."""
+    assert hujson.format("[\n1]") == "[\n\t1\n]\n"
+    assert hujson.format("[\n1] //\n") == "[\n\t1,\n] //\n"
+
+
+@pytest.mark.parametrize("rewrite", [hujson.format, hujson.standardize, hujson.minimize])
+def test_what_cannot_be_read_cannot_be_rewritten(rewrite: hujson.Rewrite) -> None:
+    """The error has the same diagnostics as `parse`."""
+    with pytest.raises(Unreadable) as caught:
+        rewrite('["\\q", "\\w"]')
+
+    assert caught.value.diagnostics == hujson.parse('["\\q", "\\w"]', "")[1]
+    assert caught.value.message == 'the text is no HuJSON: "\\q" is not an escape sequence'
+
+
+def test_what_every_program_can_copy_can_be_rewritten() -> None:
+    """Keys written twice and huge numbers are left to whoever reads the text."""
+    assert hujson.format('{"a":1,"a":1e999}') == '{"a": 1, "a": 1e999}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n"' + "k" * 500_000 + '": 0' + ',\n"k": 0' * 3000 + "}",
+        "[\n" * 99 + "[]" + ",\n[]" * 11_000 + "]" * 99,
+    ],
+    ids=["alignment", "indentation"],
+)
+def test_what_would_grow_too_large_is_refused(text: str) -> None:
+    """No text is made that could not be read, nor gigabytes on the way there."""
+    assert hujson.parse(text, "")[0] is not None
+    with pytest.raises(Unreadable, match=f"would be larger than {MAX_TEXT_BYTES} bytes"):
+        hujson.format(text)
