@@ -6,14 +6,24 @@ Node keys are public, every peer has them; the machine key that Noise proved is 
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import timedelta
+from typing import cast
+from urllib.parse import urlsplit
 
 import pytest
 
+from mergescale.control.app import machine_app
+from mergescale.control.poll import Poller
+from mergescale.control.register import Registrar
 from mergescale.domain.snapshot import Snapshot
+from mergescale.identity.secrets import parse
+from mergescale.kernel.ids import AuthKeyId
 from mergescale.kernel.keys import NodeKey
-from mergescale.state import nodes
+from mergescale.state import authkeys, logins, nodes
 from support.aio import aio, turns
+from support.clock import START
 from support.control_world import (
     ALICE,
     LOGOUT,
@@ -21,11 +31,13 @@ from support.control_world import (
     Device,
     Json,
     controlled,
+    login_in,
     one_map,
     people,
     registered,
+    rfc3339,
 )
-from support.worlds import named
+from support.worlds import key_bytes, named
 
 pytestmark = pytest.mark.enable_socket
 
@@ -116,6 +128,90 @@ def test_no_map_request_works_with_another_machines_key(members: Json) -> None:
 
 
 @aio
+async def test_every_handler_that_takes_a_node_key_refuses_another_machines() -> None:
+    """A handler that comes must come into this table too."""
+    async with (
+        controlled() as control,
+        control.device("victim") as victim,
+        control.device("thief") as thief,
+    ):
+        await victim.join(await control.auth_key())
+        async with victim.polling() as stream:
+            await stream.next()
+            client = control.tailnet().hub.client(named(control.snapshot, "victim").id)
+            assert client is not None
+            asking = asyncio.create_task(control.c2n.ask(client, victim.machine, b"GET / \r\n"))
+            while "PingRequest" not in (step := await stream.next()):
+                pass
+            stolen = {"NodeKey": str(victim.node_key())}
+            answer_to = urlsplit(step["PingRequest"]["URL"]).path
+            bodies = {
+                "/machine/register": ("/machine/register", thief.register_request(**stolen)),
+                "/machine/map": ("/machine/map", thief.map_request(**stolen)),
+                "/machine/c2n/{token:str}": (answer_to, stolen),
+            }
+            app = machine_app(cast("Registrar", None), cast("Poller", None), control.c2n)
+            assert {route.path_format for route in app.routes} == {
+                path.replace(":str", "") for path in bodies
+            }
+            before = named(control.snapshot, "victim")
+            for path, body in bodies.values():
+                answer = await thief.post(path, body)
+                assert answer.status == 404 or json.loads(answer.body)["Error"] == FOREIGN
+            assert named(control.snapshot, "victim") == before
+            assert not asking.done()
+            assert (await victim.post(answer_to, {})).status == 204
+            assert await asking == b"{}"
+
+
+@aio
+async def test_a_rejection_is_told_to_its_own_machine_only() -> None:
+    """Another one that follows the link gets a login of its own, and learns nothing."""
+    async with (
+        controlled() as control,
+        control.device("victim") as victim,
+        control.device("thief") as thief,
+    ):
+        url = (await victim.register())["AuthURL"]
+        await control.apply(logins.reject(login_in(url)))
+        told = registered(await (await thief.following(url)).answer())
+        assert (told["Error"], told["AuthURL"] not in {"", url}) == ("", True)
+        assert (await victim.register(Followup=url))["Error"] == "the login was rejected"
+
+
+@aio
+async def test_an_expired_device_stays_out_with_its_spent_key() -> None:
+    """The same node key, the next one, as a follow-up: refused or to be approved, never let in."""
+    async with (
+        controlled() as control,
+        control.device("laptop") as laptop,
+        control.device("phone") as phone,
+    ):
+        key = await control.auth_key()
+        await laptop.join(key)
+        await phone.join(await control.auth_key())
+        await control.apply(nodes.expire(named(control.snapshot, "laptop").id))
+        control.clock.advance(timedelta(seconds=1))
+        expired = named(control.snapshot, "laptop")
+        used = "the auth key was used already"
+        assert (await laptop.register())["NodeKeyExpired"] is True
+        assert (await laptop.register(auth=key))["Error"] == used
+        assert (await laptop.register(auth=key, number=1, old=0))["Error"] == used
+        url = (await laptop.register(number=1, old=0))["AuthURL"]
+        again = await laptop.register(auth=key, number=1, old=0, Followup=url)
+        assert (again["Error"], again["MachineAuthorized"]) == (used, False)
+        assert named(control.snapshot, "laptop") == expired
+        assert names(control.snapshot) == ["laptop", "phone"]
+        async with laptop.polling() as own, phone.polling() as other:
+            assert (await own.next())["Node"]["KeyExpiry"] == rfc3339(START)
+            [peer] = (await other.next())["Peers"]
+            assert peer["KeyExpiry"] == rfc3339(START)
+        await control.approve(url)
+        assert (await laptop.register(number=1, old=0))["MachineAuthorized"] is True
+        assert named(control.snapshot, "laptop").id == expired.id
+
+
+@aio
 async def test_another_machines_old_key_passes_nothing_on() -> None:
     """Naming it as one's previous key makes a new node, not the victim's."""
     async with (
@@ -196,6 +292,46 @@ async def test_tailnets_with_equal_names_never_meet() -> None:
                 [peer] = (await stream.next())["Peers"]
                 phone = named(control.tailnet(tailnet).snapshot, "phone")
                 assert (peer["StableID"], peer["Key"]) == (phone.stable_id, str(phone.node_key))
+
+
+@aio
+async def test_one_machine_in_two_tailnets_is_two_devices() -> None:
+    """Its node keys do not lead from one to the other: not to read, to replace, or to log out."""
+    async with (
+        controlled(people(), people(tailnet="other")) as control,
+        control.device("laptop") as laptop,
+        control.device("phone") as phone,
+    ):
+        await laptop.join(await control.auth_key())
+        await laptop.join(await control.auth_key(tailnet="other"), number=1)
+        await phone.join(await control.auth_key(tailnet="other"))
+        here = named(control.snapshot, "laptop")
+        async with laptop.polling() as one, laptop.polling(number=1) as two:
+            assert (await one.next())["Peers"] == []
+            assert [peer["Name"][:5] for peer in (await two.next())["Peers"]] == ["phone"]
+        key = await control.auth_key(tailnet="other")
+        await laptop.join(key, number=2, old=0)
+        assert named(control.snapshot, "laptop") == here
+        there = named(control.tailnet("other").snapshot, "laptop")
+        assert there.node_key == laptop.node_key(2)
+        assert names(control.tailnet("other").snapshot) == ["laptop", "phone"]
+        assert (await laptop.register(number=2, Expiry=LOGOUT))["NodeKeyExpired"] is True
+        assert named(control.snapshot, "laptop") == here
+
+
+@aio
+async def test_an_auth_key_whose_id_two_tailnets_have_leads_to_none_but_its_own() -> None:
+    """The id says where to look; without the secret of that one nobody gets in anywhere."""
+    async with (
+        controlled(people(), people(tailnet="other")) as control,
+        control.device("laptop") as laptop,
+    ):
+        foreign = await control.auth_key(tailnet="other")
+        twin = AuthKeyId(parse(foreign).id)
+        wanted = authkeys.Wanted(user=ALICE)
+        await control.apply(authkeys.create(twin, key_bytes("another secret"), wanted))
+        assert (await laptop.register(auth=foreign))["MachineAuthorized"] is False
+        assert [names(control.tailnet(one).snapshot) for one in ("default", "other")] == [[], []]
 
 
 @aio
