@@ -24,6 +24,7 @@ from mergescale.wire.mapframe import Compression, Decoder
 from support import fold
 from support.clock import START
 from support.policies import policy
+from support.privacy import check_texts, seen
 from support.reach import declare
 from support.tailnet_story import (
     EVENTS,
@@ -67,6 +68,9 @@ COMPILED = tuple(
             {"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.3:*"]}]""",
     )
 )
+
+#: Addresses that these policies spell out.
+WRITTEN = {"100.64.0.1", "100.64.0.3"}
 
 
 @contextmanager
@@ -164,31 +168,17 @@ def check_delta(step: Step, viewer: NodeId, text: bytes) -> None:
     people = {step.now.nodes[node].user or TAGGED_USER_ID for node in after | {viewer}}
     assert {profile["ID"] for profile in message.get("UserProfiles", [])} <= people
     assert not {"Peers", "ControlTime", "Debug", "CollectServices"} & message.keys()
-
-
-def seen(snapshot: Snapshot, viewer: NodeId) -> set[NodeId]:
-    return set(snapshot.slots.nodes(snapshot.access.visible(snapshot.slot(viewer))))
+    check_texts(step.now, viewer, text, written=WRITTEN)
 
 
 def check_privacy(snapshot: Snapshot, viewer: NodeId, text: bytes) -> None:
-    """Assert that a full map names visible peers, their users and usable routes, and no others."""
-    slot = snapshot.slot(viewer)
+    """Assert that a full map names visible peers and their users, and nothing of anybody else."""
     visible = seen(snapshot, viewer)
     message = json.loads(text)
     assert {peer["ID"] for peer in message["Peers"]} == visible
     people = {snapshot.nodes[node].user or TAGGED_USER_ID for node in {*visible, viewer}}
     assert {profile["ID"] for profile in message["UserProfiles"]} == people
-    for peer in message["Peers"]:
-        assert viewer in seen(snapshot, NodeId(peer["ID"])), "visibility is not symmetric"
-        node = snapshot.nodes[NodeId(peer["ID"])]
-        usable = {
-            str(prefix)
-            for prefix in node.routes
-            if snapshot.primaries.get(prefix, node.id) == node.id
-            and snapshot.access.users_of(node.id, prefix) >> slot & 1
-        }
-        own = {f"{node.ipv4}/32", f"{node.ipv6}/128"}
-        assert set(peer["AllowedIPs"]) == own | usable
+    check_texts(snapshot, viewer, text, written=WRITTEN)
 
 
 def live(policies: Sequence[Policy], dice: Dice, *, small: bool) -> None:
