@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from support.control_world import Json
+from support.real_clients import eventually
 from support.replicas import Replica
 from support.server_process import PolicyRepository, ServerProcess
 
@@ -45,9 +46,10 @@ def one_server(
 
 
 def start(server: Replica) -> None:
-    """Start it and read its token."""
+    """Start it, read its token, and wait until the people of its policy are there."""
     server.process.start(wait_s=START_S)
     server.token = (server.process.state_dir / "admin-token").read_text("ascii").strip()
+    eventually("a policy is in force", lambda: server.gitops()["current"], within_s=START_S)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from sqlalchemy import Row, Select, bindparam, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mergescale.domain.record import RecordKey
@@ -207,7 +207,10 @@ def _about_values(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
         original = error.orig
         coded = getattr(original, "sqlite_errorcode", None) or getattr(original, "sqlstate", None)
-        return not error.connection_invalidated and coded is None and _is_decoding(original)
+        if error.connection_invalidated or coded is not None:
+            return False
+        # A moment that Python has not, as PostgreSQL's infinity, is a driver's DataError.
+        return isinstance(error, DataError) or _is_decoding(original)
     return isinstance(error, (ValueError, TypeError, OverflowError))
 
 
