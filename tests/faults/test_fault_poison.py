@@ -24,6 +24,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, Revision
 from mergescale.netmap.encoder import Encoder
 from mergescale.state import apikeys, authkeys, presence
+from mergescale.state.outcome import Decision
 from mergescale.state.registration import register
 from mergescale.store.mapping import TABLES
 from mergescale.store.schema import migrate
@@ -74,13 +75,14 @@ def everybody() -> Snapshot:
     """Return two good nodes of alice's, one of bob's, and a row of every other kind of bob's."""
     whole = people("alice@example.com: laptop, phone; bob@example.com: poisoned")
     bobs = authkeys.Wanted(user="bob@example.com")
-    for decision in (
+    decisions: tuple[Decision[Any], ...] = (
         authkeys.create(AuthKeyId("bobs"), key_bytes("bobs"), bobs),
         apikeys.create(ApiKeyId("api"), key_bytes("api"), "of bob's"),
         register(Machine("waiting").asks()),
         presence.connected(named(whole, "poisoned").id, REPLICA),
-    ):
-        whole, _ = decided(whole, decision, START)  # type: ignore[arg-type]
+    )
+    for decision in decisions:
+        whole, _ = decided(whole, decision, START)
     return whole
 
 

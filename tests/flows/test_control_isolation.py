@@ -143,7 +143,7 @@ async def test_every_handler_that_takes_a_node_key_refuses_another_machines() ->
             asking = asyncio.create_task(control.c2n.ask(client, victim.machine, b"GET / \r\n"))
             while "PingRequest" not in (step := await stream.next()):
                 pass
-            stolen = {"NodeKey": str(victim.node_key())}
+            stolen: Json = {"NodeKey": str(victim.node_key())}
             answer_to = urlsplit(step["PingRequest"]["URL"]).path
             bodies = {
                 "/machine/register": ("/machine/register", thief.register_request(**stolen)),
