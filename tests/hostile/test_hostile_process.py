@@ -182,6 +182,21 @@ async def oversize(server: ServerProcess, key: MachineKey) -> None:
                     assert answer.status_code in {401, 413}
 
 
+async def unread_answers(server: ServerProcess, key: MachineKey) -> None:
+    """200 sockets, more than there may be, that ask for long documents and read none of them."""
+    ask = b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 4
+    with contextlib.ExitStack() as all_of_them:
+        for _ in range(200):
+            one = all_of_them.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", server.port))
+                await asyncio.get_running_loop().sock_sendall(one, ask)
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
+            assert (await healthy.get("/health")).status_code == 200
+
+
 async def datagrams(server: ServerProcess, key: MachineKey) -> None:
     """20,000 datagrams to STUN that ask for nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -197,7 +212,7 @@ def test_ten_thousand_idle_sockets(tmp_path: Path) -> None:
         withstand(server, api, idle_sockets)
 
 
-@pytest.mark.parametrize("attack", [garbage, floods, oversize, datagrams])
+@pytest.mark.parametrize("attack", [garbage, floods, oversize, unread_answers, datagrams])
 def test_others_do_not_notice(site: tuple[ServerProcess, Api], attack: Attack) -> None:
     """While it lasts and after it a client's stream gets its deltas; what stays is bounded."""
     withstand(*site, attack)

@@ -38,6 +38,7 @@ from mergescale.server.takeover import (
     Routes,
     Takeover,
 )
+from mergescale.server.unread import Unread
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ class Edge:
         head_s: float = HEAD_S,
         message_s: float = MESSAGE_S,
         sockets: int = sys.maxsize,
+        unread: Unread | None = None,
     ) -> None:
         """Prepare; nothing is opened before `start`.
 
@@ -86,6 +88,7 @@ class Edge:
             head_s: seconds a request head may take.
             message_s: seconds a request's body may take.
             sockets: connections at a time; see `descriptors.room`.
+            unread: bounds of what was answered and not read; None for the usual ones.
         """
         claims = {
             replace(claim, upgrade=claim.upgrade.lower()): to for claim, to in takeovers.items()
@@ -93,7 +96,9 @@ class Edge:
         self.state = ServerState()
         self._listeners = tuple(listeners)
         proxies = Proxies(trusted_proxies)
-        self._routes = Routes(claims, head_s, message_s, sockets, proxies)
+        self._routes = Routes(
+            claims, head_s, message_s, sockets, proxies, unread=unread or Unread()
+        )
         self._config = Config(
             app,
             interface="asgi3",

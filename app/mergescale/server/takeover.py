@@ -13,9 +13,11 @@ What must hold:
 * INVARIANT(bytes): bytes read behind the head of an upgrade reach its takeover (spec 9.3,
   pitfall 4).
 * INVARIANT(room): there are at most `Routes.sockets` connections, and a newcomer is served all
-  the same while any of them waits for a request: the one that waits longest makes room.
+  the same while any of them waits for a request or to be read: the one that waits longest makes
+  room.
 * INVARIANT(message): a request, trailers and all, has a deadline and a size, so that what a
   client drips or pours behind its head keeps neither a handler nor memory.
+* INVARIANT(unread): an answer that is not read keeps neither a socket nor memory for long.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from uvicorn.server import ServerState
 from mergescale.fanout.turns import Turns
 from mergescale.server.listeners import watch_for_dead_peer
 from mergescale.server.proxies import Proxies
+from mergescale.server.unread import Outlet, Unread, in_pieces
 from mergescale.wire.httphead import Rejection, RequestHead, split_target
 
 #: Private names of uvicorn 0.54's ``HttpToolsProtocol`` that this module calls or overrides.
@@ -54,6 +57,7 @@ UVICORN_HOOKS = (
 )
 #: Its attributes that this module reads or sets.
 UPGRADE_ATTRIBUTES = (
+    "app",
     "client",
     "connections",
     "cycle",
@@ -126,6 +130,7 @@ class Routes:
         proxies: whose word about the client is believed.
         turns: paces takeovers, as everybody comes back at once after a restart.
         stopping: the edge closes; a connection that was being accepted just then comes too late.
+        unread: what was answered and not read yet.
         waiting: those between accept and head, or between answer and next head; the one that
             waits longest is first.
     """
@@ -137,6 +142,7 @@ class Routes:
     proxies: Proxies = field(default_factory=lambda: Proxies(()))
     stopping: bool = False
     turns: Turns = field(default_factory=Turns)
+    unread: Unread = field(default_factory=Unread)
     waiting: dict[EdgeProtocol, None] = field(default_factory=dict)
 
 
@@ -159,12 +165,15 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the deadline of the first head; make room if there is none."""
         super().connection_made(transport)  # type: ignore[arg-type] # uvicorn narrows it
+        tls = self.scheme == "https"
+        self._outlet = Outlet(self.transport, self._routes.unread, self.displace, tls=tls)
+        if tls:
+            self.app = in_pieces(self.app)
         watch_for_dead_peer(transport.get_extra_info("socket"))
         self._end_in(self._routes.head_s)
         self._routes.waiting[self] = None
         if len(self.connections) > self._routes.sockets:
-            # Maybe this very one, when everybody else is busy.
-            next(iter(self._routes.waiting)).displace()
+            self._make_room()
         if self._routes.stopping:
             self.transport.close()
 
@@ -172,7 +181,24 @@ class EdgeProtocol(HttpToolsProtocol):
         """Forget the deadline."""
         self._routes.waiting.pop(self, None)
         self._stop_deadline()
+        self._outlet.closed()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hold the application back; its client has to read."""
+        super().pause_writing()
+        self._outlet.written()
+
+    def resume_writing(self) -> None:
+        """Let the application go on."""
+        super().resume_writing()
+        self._outlet.shrunk()
+
+    def _make_room(self) -> None:
+        """End whoever waits longest for a request, or does not read; if all are busy, this one."""
+        oldest = next(iter(self._routes.waiting))
+        if oldest is not self or not self._routes.unread.end_one():
+            oldest.displace()
 
     def displace(self) -> None:
         """End now, so that somebody else has room. INVARIANT(room)."""
@@ -233,6 +259,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, unless one has come already."""
         super().on_response_complete()
+        self._outlet.written()
         if not self.transport.is_closing() and self.cycle.response_complete:
             self._routes.waiting[self] = None
 
@@ -283,6 +310,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._hand_over_in_turn(self._takeover, rest)
         elif self._websocket:
             self._stop_deadline()
+            self._outlet.closed()
             # RFC 6455 4.1: a client sends nothing before the answer, so `rest` is empty.
             self.handle_websocket_upgrade()
         elif self.parser.get_method() == b"CONNECT":
@@ -306,6 +334,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._reject(answer)
             return
         self.connections.discard(self)
+        self._outlet.closed()
         self.parser = None  # type: ignore[assignment] # breaks the cycle through its callbacks
         self.transport.set_protocol(answer)
         answer.connection_made(self.transport)
