@@ -66,6 +66,17 @@ COMPILED = tuple(
             {"action": "accept", "src": ["autogroup:tagged"], "dst": ["autogroup:member:*"]},
             {"action": "accept", "src": ["10.1.0.0/16"], "dst": ["tag:web:*"]},
             {"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.3:*"]}]""",
+        """"acls": [
+            {"action": "accept", "src": ["group:eng", "tag:db"], "dst": ["tag:web:22", "autogroup:member:*"]}],
+        "ssh": [
+            {"action": "accept", "src": ["group:eng", "bob@example.com"], "dst": ["tag:web"],
+                "users": ["root"]},
+            {"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self", "tag:db"],
+                "users": ["localpart:*@example.com"], "recorder": ["tag:db"], "enforceRecorder": true},
+            {"action": "accept", "src": ["tag:db"], "dst": ["autogroup:tagged"], "users": ["ubuntu"]}]""",
+        """"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+        "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self", "tag:web"],
+                "users": ["localpart:*@example.com", "autogroup:nonroot"]}]""",
     )
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from mergescale.domain.access import FilterRule
+from mergescale.domain.access import FilterRule, SshRule
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, covers, parse_prefix
@@ -68,6 +68,9 @@ class TableAccess:
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         names = {*tags, *([] if owner is None else [owner.login])}
         return tuple(IPv4Network(one) for who, one in self.policy.pools.items() if who in names)
+
+    def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
+        return ()
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         return user.login in self.policy.tags.get(tag, ())

@@ -48,7 +48,7 @@ class Client:
         self.node = message.get("Node", self.node)
         self.profiles.update({user["ID"]: user for user in message.get("UserProfiles", [])})
         self._filters(message)
-        for name in ("DERPMap", "DNSConfig", "CollectServices"):
+        for name in ("DERPMap", "DNSConfig", "CollectServices", "SSHPolicy"):
             if name in message:
                 self.whole[name] = message[name]
         if message.get("Domain"):

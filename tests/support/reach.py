@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 
-from mergescale.domain.access import Access, Destination, FilterRule, Sources
+from mergescale.domain.access import Access, Destination, FilterRule, Sources, SshRule
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
@@ -131,6 +131,9 @@ class Reach:
         return {}
 
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
+        return ()
+
+    def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
         return ()
 
     def may_take_tag(self, user: User, tag: str) -> bool:

@@ -72,6 +72,7 @@ def run_tests(screen: Screen, path: str) -> None:
     Exit code 3 if one fails, 1 if the policy is refused before.
     """
     from mergescale.policy.compiled import CompiledPolicy
+    from mergescale.policy.diagnostics import Severity
     from mergescale.policy.repository import selftest
 
     files = _read(path)
@@ -79,11 +80,14 @@ def run_tests(screen: Screen, path: str) -> None:
     if declaration is None:
         _tell(screen, files, found)
         raise _refused(found)
-    failed = selftest(declaration)
-    _tell(screen, files, failed)
+    said = selftest(declaration)
+    _tell(screen, files, said)
+    failed = [one for one in said if one.severity is Severity.ERROR]
     policy = declaration.policy
     cases = policy.document.tests if isinstance(policy, CompiledPolicy) else ()
+    logins = policy.document.ssh_tests if isinstance(policy, CompiledPolicy) else ()
     total = sum(len(one.accept) + len(one.deny) for one in cases)
+    total += sum(len(one.accept) + len(one.check) + len(one.deny) for one in logins)
     if failed:
         raise CommandFailed(
             f"{len(failed)} of {_count(total, 'expectation')} failed", exit_code=ExitCode.BAD_NEWS
@@ -91,7 +95,9 @@ def run_tests(screen: Screen, path: str) -> None:
     if total == 0:
         screen.done("the policy holds no tests")
     else:
-        screen.done(f"{_count(total, 'expectation')} of {_count(len(cases), 'test')} passed")
+        screen.done(
+            f"{_count(total, 'expectation')} of {_count(len(cases) + len(logins), 'test')} passed"
+        )
 
 
 def _read(path: str) -> _Files:

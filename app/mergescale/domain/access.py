@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Protocol
 
@@ -78,6 +79,29 @@ class FilterRule:
     grant: CapGrant | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SshRule:
+    """tailcfg.SSHRule as one node needs it; the first rule that matches decides.
+
+    Attributes:
+        principals: addresses of the source nodes, sorted; compare by identity first.
+        logins: requested user -> local user, sorted: ``*`` is any other, ``=`` the same name but
+            never root, empty no match.
+        check_period: None accepts at once; else a person approves, and again after this long
+            (zero: every time).
+        accept_env: patterns of variables that the source may set.
+        recorders: addresses of nodes that record sessions, sorted.
+        recorded: INVARIANT(enforced-recorder): without a recorder there is no session.
+    """
+
+    principals: tuple[str, ...]
+    logins: tuple[tuple[str, str], ...]
+    check_period: timedelta | None = None
+    accept_env: tuple[str, ...] = ()
+    recorders: tuple[str, ...] = ()
+    recorded: bool = False
+
+
 class Access(Protocol):
     """A policy resolved against the nodes of one snapshot; immutable.
 
@@ -129,6 +153,13 @@ class Access(Protocol):
         """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
         ...
 
+    def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
+        """Return who may log in to the node over SSH, in the order that decides.
+
+        Whom it names, it sees (`visible`): a client lets nobody in whom it does not know.
+        """
+        ...
+
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
         ...
@@ -169,6 +200,9 @@ class _DenyAll:
         tags: tuple[str, ...],  # noqa: ARG002
         owner: User | None,  # noqa: ARG002
     ) -> tuple[IPv4Network, ...]:
+        return ()
+
+    def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:  # noqa: ARG002
         return ()
 
     def may_take_tag(self, user: User, tag: str) -> bool:  # noqa: ARG002

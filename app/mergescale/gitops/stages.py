@@ -17,7 +17,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import Stalled
 from mergescale.gitops.messages import Fault, Found
 from mergescale.gitops.status import Problem, counted, problems
-from mergescale.policy.diagnostics import Diagnostic, Span
+from mergescale.policy.diagnostics import Diagnostic, Span, has_errors
 from mergescale.policy.repository import declare, selftest
 
 log = structlog.get_logger()
@@ -92,8 +92,8 @@ def check(attempt: Attempt) -> Attempt:
 
 def test(attempt: Attempt) -> Attempt:
     """Run the policy's own tests."""
-    failed = selftest(attempt.declared)
-    if failed:
+    failed = selftest(attempt.declared, attempt.against)
+    if has_errors(failed):
         raise _bad("tested", "TestsFailed", attempt, failed)
     return attempt
 

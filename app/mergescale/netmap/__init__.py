@@ -4,8 +4,8 @@
   ready to be written, and keeps what it encoded and compressed for the next client.
 * ``face``: one node as its peers see it, whole or as a patch. ``selfnode``: as it sees itself.
 * ``blocks``: peers in blocks that many messages share, plain or compressed.
-* ``filters``, ``people``, ``deployment``: packet filter chunks, user profiles, and what a whole
-  tailnet is told alike (DERPMap, DNSConfig, Domain).
+* ``filters``, ``ssh``, ``people``, ``deployment``: packet filter chunks, SSH policies, user
+  profiles, and what a whole tailnet is told alike (DERPMap, DNSConfig, Domain).
 * ``full`` and ``delta`` put them together; ``parts`` joins and compresses; ``audience`` says which
   clients a change can concern at all.
 

@@ -14,8 +14,8 @@ EVERYBODY = -1
 def audience(before: Snapshot, after: Snapshot, change: Change) -> int:
     """Return the slots, in `after`, of the nodes whose map may differ.
 
-    A node's map holds itself, the peers it sees, their users and routes, and filter rules whose
-    sources and destinations see each other. So a node that changed concerns itself and those that
+    A node's map holds itself, the peers it sees, their users and routes, filter rules whose
+    sources and destinations see each other, and SSH rules about peers it sees. So a node that changed concerns itself and those that
     see it in either snapshot, and nobody else: whoever has it in a filter sees it (spec 4.12).
     """
     renumbered = before.slots.generation != after.slots.generation

@@ -19,6 +19,7 @@ from mergescale.netmap.filters import Filters
 from mergescale.netmap.parts import SHARE_BYTES, Part, Shared
 from mergescale.netmap.people import Profiles, owned
 from mergescale.netmap.recent import Recent
+from mergescale.netmap.ssh import SshPolicies
 
 #: LIMIT: deployments kept encoded: the one in force, and the one that slow clients still hold.
 _ESTATES: Final = 4
@@ -32,11 +33,13 @@ class Cache:
     Attributes:
         filters: source lists.
         profiles: user profiles.
+        ssh: SSH policies.
     """
 
-    def __init__(self, own_region: RelayRegion | None) -> None:
+    def __init__(self, own_region: RelayRegion | None, server_url: str) -> None:
         self.filters = Filters()
         self.profiles = Profiles()
+        self.ssh = SshPolicies(server_url)
         self._own_region = own_region
         self._scene: Scene | None = None
         self._faces: dict[NodeId, Face] = {}

@@ -33,6 +33,7 @@ _DERP_MAP: Final = member(MapResponse, "derp_map")
 _DNS_CONFIG: Final = member(MapResponse, "dns_config")
 _DOMAIN: Final = member(MapResponse, "domain")
 _PACKET_FILTERS: Final = member(MapResponse, "packet_filters")
+_SSH_POLICY: Final = member(MapResponse, "ssh_policy")
 
 #: Fewer whole peers than this are joined one by one; more come from blocks.
 _FEW_PEERS: Final = 32
@@ -242,8 +243,13 @@ class Diff:
     # ------------------------------------------------------------------ the rest
 
     def _surroundings(self, viewer: NodeId) -> _Members:
-        """Return the self node, the tailnet-wide members and the packet filter, where changed."""
-        return [*self._self_node(viewer), *self._estate, *self._filter(viewer)]
+        """Return the self node, the tailnet-wide members, filter and SSH policy, where changed."""
+        return [
+            *self._self_node(viewer),
+            *self._estate,
+            *self._filter(viewer),
+            *self._ssh(viewer),
+        ]
 
     def _self_node(self, viewer: NodeId) -> _Members:
         now, change = self.now.nodes[viewer], self.change
@@ -286,3 +292,11 @@ class Diff:
             self.now.access.chunks(self.now.slot(viewer)),
         )
         return [(_PACKET_FILTERS, difference)] if difference else []
+
+    def _ssh(self, viewer: NodeId) -> _Members:
+        """Return the whole SSH policy where it differs: a client closes sessions it forbids."""
+        if self.sent.access is self.now.access:
+            return []
+        was = self.sent.access.ssh_rules(self.sent.slot(viewer))
+        now = self.now.access.ssh_rules(self.now.slot(viewer))
+        return [] if was == now else [(_SSH_POLICY, self._cache.ssh.whole(now))]

@@ -30,9 +30,14 @@ class Encoder:
     One per tailnet. Not for several threads.
     """
 
-    def __init__(self, own_region: RelayRegion | None = None) -> None:
-        """Take the region of the server's own relay, None if it has none."""
-        self._cache = Cache(own_region)
+    def __init__(self, own_region: RelayRegion | None = None, server_url: str = "") -> None:
+        """Take what depends on the server.
+
+        Args:
+            own_region: of its own relay, None if it has none.
+            server_url: what clients are told to use, without a slash at its end.
+        """
+        self._cache = Cache(own_region, server_url)
         self._steps: deque[Diff] = deque(maxlen=_STEPS)
 
     def full(

@@ -16,9 +16,10 @@ from mergescale.netmap.full import full_parts
 from mergescale.netmap.inventory import dns_of, populate, read_inventory, settings_of
 from mergescale.netmap.parts import texts
 from mergescale.policy import hujson
-from mergescale.policy.diagnostics import Diagnostic, Severity
+from mergescale.policy.diagnostics import Diagnostic, Severity, has_errors
 from mergescale.policy.load import load
 from mergescale.policy.scope import KnownUsers
+from mergescale.policy.ssh.selftest import run_ssh_tests
 
 #: Maps say when they were made; here that is always the same.
 _NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,9 +55,12 @@ def evaluate(policy_text: str, network: dict[str, Any]) -> dict[str, Any]:
             return _refused((*found, *said))
         declaration = Declaration(policy, settings_of(inventory), dns_of(inventory))
         snapshot = populate(inventory, declaration)
+        failed = run_ssh_tests(policy, snapshot)
+        if has_errors(failed):
+            return _refused(failed)
     except Invalid as error:
         return {"error": {"message": str(error)}}
-    cache = Cache(None)
+    cache = Cache(None, inventory.server_url)
     return {
         "nodes": {
             node.name: _rendered(cache, snapshot, node.id) for node in snapshot.nodes.values()

@@ -20,6 +20,7 @@ _DOMAIN: Final = member(MapResponse, "domain")
 _COLLECT_SERVICES: Final = member(MapResponse, "collect_services")
 _PACKET_FILTERS: Final = member(MapResponse, "packet_filters")
 _USER_PROFILES: Final = member(MapResponse, "user_profiles")
+_SSH_POLICY: Final = member(MapResponse, "ssh_policy")
 _PEERS: Final = member(MapResponse, "peers")
 _CONTROL_TIME: Final = member(MapResponse, "control_time")
 _DEBUG: Final = member(MapResponse, "debug")
@@ -52,6 +53,7 @@ def full_parts(cache: Cache, snapshot: Snapshot, viewer: NodeId, now: datetime) 
             (_CONTROL_TIME, [encode(now)]),
             (_DEBUG, [_NO_LOG_UPLOAD]),
             (_PACKET_FILTERS, cache.filters.fresh(snapshot.access.chunks(slot))),
+            (_SSH_POLICY, cache.ssh.whole(snapshot.access.ssh_rules(slot))),
             (_USER_PROFILES, cache.owners(snapshot, visible | 1 << slot)),
             (_PEERS, [b"[", *cache.scene(snapshot).peers(visible, slot), b"]"]),
         ]

@@ -19,6 +19,7 @@ from mergescale.domain.access import (
     FilterRule,
     NodeCapabilities,
     Sources,
+    SshRule,
 )
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
@@ -46,6 +47,7 @@ from mergescale.policy.places import (
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
 from mergescale.policy.selectors import Range
+from mergescale.policy.ssh.resolve import SshAccess
 
 _NO_ATTRIBUTES: Final[NodeCapabilities] = {}
 
@@ -95,19 +97,28 @@ def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
         slot: usher.seat(snapshot.nodes[node]) for node, slot in snapshot.slots.of.items()
     }
     table, _ = update(policy, empty_table(policy), seats)
-    return ResolvedAccess(policy, snapshot.slots, table, _Memory())
+    ssh = SshAccess(policy, table)
+    return ResolvedAccess(policy, snapshot.slots, table, _Memory(), ssh)
 
 
 class ResolvedAccess:
     """Implements `domain.access.Access`."""
 
-    __slots__ = ("_memory", "_policy", "_reach", "_slots", "_table")
+    __slots__ = ("_memory", "_policy", "_reach", "_slots", "_ssh", "_table")
 
-    def __init__(self, policy: CompiledPolicy, slots: Slots, table: Table, memory: _Memory) -> None:
+    def __init__(
+        self,
+        policy: CompiledPolicy,
+        slots: Slots,
+        table: Table,
+        memory: _Memory,
+        ssh: SshAccess,
+    ) -> None:
         self._policy = policy
         self._slots = slots
         self._table = table
         self._memory = memory
+        self._ssh = ssh
         self._reach = tuple(self._reached(rule) for rule in policy.rules)
 
     @property
@@ -133,7 +144,8 @@ class ResolvedAccess:
             return self
         table, moves = update(self._policy, self._table, moved)
         memory = self._carried(table, moves)
-        return ResolvedAccess(self._policy, snapshot.slots, table, memory)
+        ssh = self._ssh.refreshed(table, moves.slots)
+        return ResolvedAccess(self._policy, snapshot.slots, table, memory, ssh)
 
     def visible(self, slot: Slot) -> int:
         """Return the slots this node sees and is seen by; symmetric, itself excluded."""
@@ -197,6 +209,11 @@ class ResolvedAccess:
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
         return self._policy.attributes.pools(of_node(tags, owner, self._policy.groups_of))
+
+    def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
+        """Return who may log in to the node over SSH, in the order that decides."""
+        seat = self._table.seats.get(slot)
+        return () if seat is None else self._ssh.rules(seat, self.visible(slot) | 1 << slot)
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""

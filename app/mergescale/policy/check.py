@@ -36,6 +36,9 @@ from mergescale.policy.selectors import (
     parse_selector,
     tag_problem,
 )
+from mergescale.policy.ssh.reachability import warn_unreachable
+from mergescale.policy.ssh.rules import read_ssh
+from mergescale.policy.ssh.testcases import read_ssh_test
 from mergescale.policy.testcases import read_test
 
 _SECTIONS: Final = (
@@ -49,11 +52,11 @@ _SECTIONS: Final = (
     "tests",
     "nodeAttrs",
     "randomizeClientPort",
+    "ssh",
+    "sshTests",
     "$schema",
 )
 _UNSUPPORTED: Final = {
-    "ssh": "",
-    "sshTests": "",
     "attrConfig": "",
     "postures": "",
     "defaultSrcPosture": "",
@@ -112,7 +115,18 @@ def check(
         ),
         roles={} if known_users is None else _folded(known_users.roles),
         node_attributes=read_node_attributes(sections, scope),
+        ssh=tuple(
+            entry
+            for one in items(sections.get("ssh"), report, "ssh")
+            if (entry := read_ssh(one, scope)) is not None
+        ),
+        ssh_tests=tuple(
+            ssh_test
+            for one in items(sections.get("sshTests"), report, "sshTests")
+            if (ssh_test := read_ssh_test(one, scope)) is not None
+        ),
     )
+    warn_unreachable(document, report)
     return None if report.failed else document, report.diagnostics()
 
 

@@ -40,6 +40,7 @@ from mergescale.policy.selectors import (
     Range,
     Selector,
 )
+from mergescale.policy.ssh.compile import compile_ssh, ssh_sources, ssh_targets
 
 #: Twelve hex digits: a tailnet has thousands of rules, not millions.
 _NAME_DIGITS: Final = 12
@@ -123,6 +124,8 @@ def number(draft: Draft) -> Draft:
     """Number the distinct source lists and the distinct targets."""
     sources = dict.fromkeys(flow.sources for flow in draft.flows)
     targets = dict.fromkeys(one.target for flow in draft.flows for one in flow.reach)
+    sources |= dict.fromkeys(ssh_sources(draft.document))
+    targets |= dict.fromkeys(ssh_targets(draft.document))
     return replace(
         draft,
         sources={one: index for index, one in enumerate(sources)},
@@ -162,6 +165,7 @@ def compile_policy(document: PolicyDocument) -> CompiledPolicy:
         groups_of=groups_of(document),
         ownership=own(document),
         attributes=_attributes(document),
+        ssh=compile_ssh(document, draft.sources, draft.targets),
     )
 
 

@@ -20,6 +20,7 @@ from mergescale.policy.ports import Ports
 from mergescale.policy.principals import GroupsOf, Principal
 from mergescale.policy.segments import NOWHERE, Segments
 from mergescale.policy.selectors import Range
+from mergescale.policy.ssh.compiled import CompiledSsh
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class CompiledPolicy:
         own_rules: those to ``autogroup:self``; their `targets` number only carries ports.
         own_sources: bits of the sources of `own_rules`.
         internet: bit of the internet target, 0 if there is none.
+        ssh: entries of ``ssh`` in the order that decides.
     """
 
     document: PolicyDocument
@@ -148,6 +150,7 @@ class CompiledPolicy:
     groups_of: GroupsOf
     ownership: Ownership
     attributes: Attributes
+    ssh: tuple[CompiledSsh, ...] = ()
 
     def resolve(self, snapshot: Snapshot) -> Access:
         """Resolve against the nodes and users of `snapshot`."""

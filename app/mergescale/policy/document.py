@@ -12,6 +12,7 @@ from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.ports import Ports
 from mergescale.policy.selectors import Range, Selector, Tag
+from mergescale.policy.ssh.document import SshEntry, SshTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,5 @@ class PolicyDocument:
     tests: tuple[PolicyTest, ...] = ()
     roles: Mapping[str, Role] = field(default_factory=dict)
     node_attributes: tuple[NodeAttribute, ...] = ()
+    ssh: tuple[SshEntry, ...] = ()
+    ssh_tests: tuple[SshTest, ...] = ()

@@ -11,6 +11,7 @@ from mergescale.policy.diagnostics import Diagnostic, has_errors, sort_diagnosti
 from mergescale.policy.hujson import Value
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
+from mergescale.policy.ssh.selftest import run_ssh_tests
 
 
 def load(
@@ -39,5 +40,5 @@ def load(
     if document is None:
         return None, found
     policy = compile_policy(document)
-    diagnostics = sort_diagnostics([*found, *run_tests(policy)])
+    diagnostics = sort_diagnostics([*found, *run_tests(policy), *run_ssh_tests(policy)])
     return None if has_errors(diagnostics) else policy, diagnostics

@@ -18,6 +18,7 @@ from mergescale.kernel.ids import Slot, UserId
 from mergescale.policy.compiled import CompiledPolicy, Lookup, Wide
 from mergescale.policy.principals import Principal, of_node
 from mergescale.policy.selectors import Range
+from mergescale.policy.ssh.compiled import local_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Seat:
         sources: bits of the sources it is in: those, ``*``, and ranges it has an address in.
         targets: bits of the targets it is among.
         attributes: bits of the target lists of ``nodeAttrs`` it is in.
+        local_part: the user that its owner's login stands for over SSH, empty for none.
     """
 
     ipv4: str
@@ -42,6 +44,7 @@ class Seat:
     sources: int
     targets: int
     attributes: int
+    local_part: str = ""
 
     @property
     def subnets(self) -> tuple[Prefix, ...]:
@@ -73,6 +76,7 @@ class Usher:
     def __init__(self, policy: CompiledPolicy, snapshot: Snapshot) -> None:
         self._policy = policy
         self._snapshot = snapshot
+        self._local_parts = local_parts(policy.ssh)
         self._named: dict[tuple[UserId | None, tuple[str, ...]], _Names] = {}
 
     def seat(self, node: Node) -> Seat | None:
@@ -96,7 +100,14 @@ class Usher:
             sources=listed | _addressed(policy.source_lookup, node),
             targets=targets,
             attributes=names.attributes | policy.attributes.addressed(node),
+            local_part=self._local_part(node),
         )
+
+    def _local_part(self, node: Node) -> str:
+        if self._local_parts is None:
+            return ""
+        owner = self._snapshot.owner(node)
+        return "" if owner is None else self._local_parts.local_part(owner.login)
 
     def _by_name(self, node: Node) -> _Names:
         """Return what the node is in by its names."""

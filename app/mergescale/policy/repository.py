@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from mergescale.domain.declaration import Declaration, DeclaredUser
+from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.policy import hujson
@@ -25,6 +26,7 @@ from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.hujson import Value
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
+from mergescale.policy.ssh.selftest import run_ssh_tests
 
 POLICY: Final = "policy.hujson"
 USERS: Final = "users.hujson"
@@ -78,18 +80,21 @@ def declare(
     policy, said = _read_policy(values, ours, people, settings.domain)
     found = [*found, *said, *report.diagnostics()]
     if policy is not None and tested:
-        found += run_tests(policy)
+        found += (*run_tests(policy), *run_ssh_tests(policy))
     diagnostics = sort_diagnostics(found)
     if policy is None or has_errors(diagnostics):
         return None, diagnostics
     return Declaration(policy, settings, names, relays, people), diagnostics
 
 
-def selftest(declaration: Declaration) -> tuple[Diagnostic, ...]:
-    """Run the policy's own tests; return one error for each that fails."""
+def selftest(declaration: Declaration, snapshot: Snapshot | None = None) -> tuple[Diagnostic, ...]:
+    """Run the policy's own tests; return one error for each that fails.
+
+    `snapshot` says which devices have which address; see `run_ssh_tests`.
+    """
     match declaration.policy:
         case CompiledPolicy() as policy:
-            return run_tests(policy)
+            return sort_diagnostics([*run_tests(policy), *run_ssh_tests(policy, snapshot)])
         case _:
             raise LocalProtocolError("the declaration was not made by `declare`")
 

@@ -267,7 +267,7 @@ def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
     clock, entropy = around.clock, SystemEntropy()
     settings, relay, replica = around.settings, around.relay, around.replica
     attendance = presence_of(engine, replica)
-    encoder = Encoder(relay.region if relay is not None else None)
+    encoder = Encoder(relay.region if relay is not None else None, settings.url)
     hub = Hub(engine.snapshot, encoder, attendance, asyncio.get_running_loop(), entropy)
     hub.meter = around.metrics
     feed.add(Announcer())

@@ -32,7 +32,7 @@ NOISE = {
     ),
 }
 #: Parts of the language that are not here yet.
-ABSENT = {"ssh", "sshtest", "nodeattrs"}
+ABSENT = {"nodeattrs"}
 
 needs_captures = pytest.mark.skipif(
     not FOLDER.exists(), reason="the captures are not beside this checkout"

@@ -58,6 +58,7 @@ def test_the_bytes_of_a_small_map() -> None:
         '{"SrcIPs":["100.64.0.1","fd7a:115c:a1e0::1"],"DstPorts":['
         '{"IP":"100.64.0.2","Ports":{"First":443,"Last":443}},'
         '{"IP":"fd7a:115c:a1e0::2","Ports":{"First":443,"Last":443}}]}]},'
+        '"SSHPolicy":{"rules":[]},'
         '"UserProfiles":[{"ID":1,"LoginName":"alice@example.com","DisplayName":"Alice"},'
         '{"ID":2147455555,"LoginName":"tagged-devices","DisplayName":"Tagged Devices"}],'
         '"Peers":[{"ID":1,"StableID":"n1CNTRL","Name":"laptop.default.tailnet.internal.","User":1,'

@@ -182,6 +182,37 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
             "default": False,
             "description": "Clients use a random UDP port instead of 41641.",
         },
+        "ssh": _entries(
+            "Who may log in with Tailscale SSH; rules that check come before those that accept.",
+            ["action", "users"],
+            {
+                "action": {
+                    "type": "string",
+                    "enum": ["accept", "check"],
+                    "description": "accept lets in at once, check after a person has approved.",
+                },
+                "src": _listed("Who may log in: logins, user:*@domain, groups, tags, autogroups."),
+                "dst": _listed(
+                    "Where: tags, autogroup:tagged, autogroup:self, or the one login that src names."
+                ),
+                "users": {
+                    **_listed(
+                        "As which local users: root, autogroup:nonroot, localpart:*@domain or names."
+                    ),
+                    "minItems": 1,
+                },
+                "checkPeriod": {
+                    "type": "string",
+                    "description": 'How long a check lasts: "always" or 1m to 168h. Default: 12h.',
+                },
+                "acceptEnv": _listed("Variables that may be sent, with * and ?, e.g. LC_*."),
+                "recorder": _listed("Tags of the devices that record sessions."),
+                "enforceRecorder": {
+                    "type": "boolean",
+                    "description": "Refuse sessions that no recorder takes. Default: false.",
+                },
+            },
+        ),
         "tests": _entries(
             "Expectations; a commit that breaks one changes nothing.",
             ["src"],
@@ -193,6 +224,20 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 "proto": {**_PROTO, "description": "IP protocol of the test. Default: TCP."},
                 "accept": _listed(f"Must be allowed. {_PROBES}"),
                 "deny": _listed(f"Must not be allowed. {_PROBES}"),
+            },
+        ),
+        "sshTests": _entries(
+            "Expectations about ssh; a commit that breaks one changes nothing.",
+            ["src", "dst"],
+            {
+                "src": {
+                    "type": "string",
+                    "description": "Who logs in: a login, group, tag, host or address.",
+                },
+                "dst": _listed("Where: logins, groups, tags, hosts or addresses."),
+                "accept": _listed("Local users that must be let in at once."),
+                "check": _listed("Local users that must be let in after a check."),
+                "deny": _listed("Local users that must not be let in."),
             },
         ),
     },
