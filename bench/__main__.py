@@ -6,14 +6,22 @@ import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import uvloop
 from rich.console import Console
 
+from bench.postgres import MISSING, programs
+from bench.replica import find
 from bench.results import Figure, judged, show, write
-from bench.run import Plan, stranger, whole
-from bench.site import Stranger, find
+from bench.run import Plan, Told, shared, stranger, whole
+from bench.site import Stranger
+
+#: What of a run is wanted.
+ALL: Final = "all"
+SIZES: Final = "sizes"
+REPLICAS: Final = "replicas"
 
 
 @click.command(context_settings={"show_default": True})
@@ -22,6 +30,12 @@ from bench.site import Stranger, find
 @click.option("--large", default=5000, help="Clients of the second table; 0 for none.")
 @click.option("--rounds", default=5, help="How often what can be repeated is.")
 @click.option("--idle", default=30.0, help="Seconds for which idle clients are watched.")
+@click.option(
+    "--part",
+    type=click.Choice([ALL, SIZES, REPLICAS]),
+    default=ALL,
+    help="All, or only one server at several sizes, or only replicas on PostgreSQL.",
+)
 @click.option("--url", help="Another server; then --auth-key is needed, and --clients may join it.")
 @click.option("--auth-key", envvar="BENCH_AUTH_KEY", help="A reusable pre-auth key of that server.")
 @click.option("--date", default="", help="Written into the results.")
@@ -35,6 +49,7 @@ def main(
     large: int,
     rounds: int,
     idle: float,
+    part: str,
     url: str | None,
     auth_key: str | None,
     date: str,
@@ -55,13 +70,25 @@ def main(
         console.print("policy, memory, processor time, relay and lag need a server of our own")
         figures = uvloop.run(stranger(Stranger(find(url), auth_key), plan, tell))
     else:
+        if part != SIZES and programs() is None:
+            console.print(f"no figures of replicas: {MISSING}")
         with tempfile.TemporaryDirectory(prefix="mergescale-bench-") as folder:
-            figures = uvloop.run(whole(plan, Path(folder), tell))
+            figures = uvloop.run(_ours(plan, Path(folder), part, tell))
     figures = judged(figures, clients)
     console.rule()
     show(figures, console)
     if out is not None:
         write(out, figures, date)
+
+
+async def _ours(plan: Plan, folder: Path, part: str, tell: Told) -> list[Figure]:
+    """Measure servers of our own."""
+    figures: list[Figure] = []
+    if part != REPLICAS:
+        figures += await whole(plan, folder, tell)
+    if part != SIZES:
+        figures += await shared(plan, folder, tell)
+    return figures
 
 
 def _allow_sockets() -> None:

@@ -36,6 +36,7 @@ class Machine:
     Attributes:
         number: from 0; its name and endpoints follow from it.
         private: of the node key; the relay's handshake needs it.
+        server: where it connects to.
         heard: who listens to its map stream; None for nobody.
         payload_bytes: of map messages, keepalives not counted.
         messages: the same, their number.
@@ -46,7 +47,6 @@ class Machine:
         "_disco",
         "_endpoints",
         "_machine",
-        "_server",
         "_splitter",
         "heard",
         "link",
@@ -55,6 +55,7 @@ class Machine:
         "number",
         "payload_bytes",
         "private",
+        "server",
         "tries",
     )
 
@@ -69,7 +70,7 @@ class Machine:
         self.tries = 0
         self._machine = PrivateKey(os.urandom(32))
         self._disco = DiscoKey(os.urandom(32))
-        self._server = server
+        self.server = server
         self._endpoints = endpoints_of(number, 41641)
         self._splitter = Splitter()
 
@@ -86,7 +87,7 @@ class Machine:
         """
         for attempt in range(_TRIES):
             with contextlib.suppress(OSError, LinkLost):
-                self.link = await dial(self._server, self._machine)
+                self.link = await dial(self.server, self._machine)
                 return
             self.tries += 1
             await asyncio.sleep(_PAUSE_S * (attempt + 1))
@@ -105,7 +106,7 @@ class Machine:
             Refused: the server does not let it in.
         """
         said = {
-            "Version": self._server.version,
+            "Version": self.server.version,
             "NodeKey": str(self.node),
             "Auth": {"AuthKey": auth_key},
             "Hostinfo": hostinfo(self.number),
@@ -130,7 +131,7 @@ class Machine:
         self._splitter = Splitter()
         body = {**self._map_request(), "Stream": True, "Hostinfo": hostinfo(self.number)}
         link = self._linked()
-        link.post(self._server.head("/machine/map"), msgspec.json.encode(body), self._take)
+        link.post(self.server.head("/machine/map"), msgspec.json.encode(body), self._take)
 
     def _take(self, data: bytes, at: float, ended: bool) -> None:  # noqa: ARG002, FBT001 - a Listener
         for payload in self._splitter.feed(data):
@@ -143,7 +144,7 @@ class Machine:
 
     async def _ask(self, path: str, said: dict[str, Any]) -> Answer:
         async with asyncio.timeout(_ANSWER_S):
-            answer = await self._linked().ask(self._server.head(path), msgspec.json.encode(said))
+            answer = await self._linked().ask(self.server.head(path), msgspec.json.encode(said))
         if answer.status != 200:
             raise Refused(f"{path} answered {answer.status}: {answer.body[:200].decode()}")
         return answer
@@ -155,7 +156,7 @@ class Machine:
 
     def _map_request(self) -> dict[str, Any]:
         return {
-            "Version": self._server.version,
+            "Version": self.server.version,
             "Compress": "zstd",
             "KeepAlive": True,
             "NodeKey": str(self.node),

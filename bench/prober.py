@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,18 +52,27 @@ def probe(path: str, target: str, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def probing(unix_socket: Path, target: str, out: Path) -> Iterator[None]:
-    """Probe for the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.prober", str(unix_socket), target, str(out)],
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.DEVNULL,
-    )
+def probing(sockets: Mapping[Path, Path], target: str) -> Iterator[None]:
+    """Probe for the block.
+
+    Args:
+        sockets: unix socket of a server -> where to write how long its answers took.
+        target: what to ask for.
+    """
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.prober", str(unix_socket), target, str(out)],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.DEVNULL,
+        )
+        for unix_socket, out in sockets.items()
+    ]
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        for process in processes:
+            process.terminate()
+            process.wait()
 
 
 def latencies(out: Path, start: float, end: float) -> list[float]:

@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +48,7 @@ class Figure:
         values: in `unit`, in the order they were taken.
         reach: what it should not exceed; None where there is nothing to reach.
         at_least: the reach is a lower bound.
+        replicas: how many servers on one PostgreSQL it was; 0 for one on a database of its own.
         note: what else a reader has to know.
     """
 
@@ -58,6 +59,7 @@ class Figure:
     reach: float | None = None
     at_least: bool = False
     note: str = ""
+    replicas: int = 0
 
     @property
     def typical(self) -> float:
@@ -91,15 +93,13 @@ def scaled(small: Figure, large: Figure) -> Figure:
     """
     factor = large.clients / small.clients
     reach = small.typical / factor if large.at_least else small.typical * factor
-    return Figure(
-        large.name, large.clients, large.values, large.unit, reach, large.at_least, large.note
-    )
+    return replace(large, reach=reach)
 
 
 def judged(figures: Iterable[Figure], base: int) -> list[Figure]:
     """Return the figures; those at more than `base` clients are judged by the ones at `base`."""
     figures = list(figures)
-    of_base = {one.name: one for one in figures if one.clients == base}
+    of_base = {one.name: one for one in figures if one.clients == base and not one.replicas}
     return [
         scaled(of_base[one.name], one)
         if one.clients > base and one.name in of_base and of_base[one.name].reach is not None
@@ -114,22 +114,47 @@ def table(figures: Sequence[Figure]) -> Table:
     for column in (1, 2, 3, 4):
         shown.columns[column].justify = "right"
     for one in figures:
-        bound = "" if one.reach is None else f"{'≥' if one.at_least else '≤'} {_number(one.reach)}"
         shown.add_row(
             one.name,
             f"{one.clients:,}",
             f"{_number(one.typical)} {one.unit}".strip(),
             _number(one.best),
-            bound,
-            f"[green]{one.verdict}[/]" if one.verdict is Verdict.OK else f"[red]{one.verdict}[/]",
+            _bound(one),
+            _coloured(one.verdict),
             one.note,
         )
     return shown
 
 
+def beside(figures: Sequence[Figure]) -> Table:
+    """Return the table of the replicas: a measure with one beside the same with two."""
+    shown = Table("on PostgreSQL", box=None)
+    shown.add_column("clients", justify="right")
+    counts = sorted({one.replicas for one in figures})
+    for count in counts:
+        shown.add_column(f"{count} replica{'s' * (count > 1)}", justify="right")
+        shown.add_column("")
+    shown.add_column("reach", justify="right")
+    shown.add_column("note")
+    rows: dict[str, dict[int, Figure]] = {}
+    # The largest site first: what only several have then stands in its place.
+    for one in sorted(figures, key=lambda one: -one.replicas):
+        rows.setdefault(one.name, {})[one.replicas] = one
+    for name, found in rows.items():
+        some = next(iter(found.values()))
+        cells = [cell for count in counts for cell in _cells(found.get(count))]
+        shown.add_row(name, f"{some.clients:,}", *cells, _bound(some), _notes(found))
+    return shown
+
+
 def show(figures: Sequence[Figure], console: Console) -> None:
-    """Print the table."""
-    console.print(table(figures))
+    """Print what there is: the table, the one of the replicas."""
+    alone = [one for one in figures if not one.replicas]
+    together = [one for one in figures if one.replicas]
+    if alone:
+        console.print(table(alone))
+    if together:
+        console.print(beside(together))
 
 
 def write(path: Path, figures: Sequence[Figure], date: str) -> None:
@@ -152,6 +177,31 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
+
+
+def _cells(figure: Figure | None) -> tuple[str, str]:
+    """Return a figure and its verdict; empty where there is none, as of "the other" of one."""
+    if figure is None:
+        return "", ""
+    return f"{_number(figure.typical)} {figure.unit}".strip(), _coloured(figure.verdict)
+
+
+def _notes(found: Mapping[int, Figure]) -> str:
+    """Return what is to be said of each number of replicas, once if it is the same of all."""
+    notes = {count: one.note for count, one in sorted(found.items()) if one.note}
+    if len(set(notes.values())) == 1:
+        return next(iter(notes.values()))
+    return "\n".join(f"{count}: {note}" for count, note in notes.items())
+
+
+def _bound(figure: Figure) -> str:
+    if figure.reach is None:
+        return ""
+    return f"{'≥' if figure.at_least else '≤'} {_number(figure.reach)}"
+
+
+def _coloured(verdict: Verdict) -> str:
+    return f"[green]{verdict}[/]" if verdict is Verdict.OK else f"[red]{verdict}[/]"
 
 
 def _number(value: float) -> str:

@@ -1,30 +1,23 @@
-"""The server under test, the repository it watches, and its API."""
+"""What is under test: a server of our own or several on one database, or somebody else's."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import httpx
 
 from bench import tailnet
 from bench.link import Server
-from bench.served import read_lag
-from mergescale.kernel.keys import MachineKey
+from bench.postgres import Cluster
+from bench.process import cpu_s, family_cpu_s
+from bench.replica import Replica, serving
 
-_START_S: Final = 30.0
-_STOP_S: Final = 20.0
-ROOT: Final = Path(__file__).parents[1]
 _GIT: Final = {
     "GIT_AUTHOR_NAME": "Bench",
     "GIT_AUTHOR_EMAIL": "bench@example.com",
@@ -35,12 +28,37 @@ _GIT: Final = {
 }
 
 
-class Target(Protocol):
-    """A server to put load on."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Processor time, in seconds; nothing of a server that is not ours to look at.
 
-    @property
-    def pid(self) -> int | None:
-        """Its process on this machine; None when it is not ours to look at."""
+    Attributes:
+        servers_s: of all server processes together.
+        database_s: of PostgreSQL's processes, where there are any.
+    """
+
+    servers_s: float = 0.0
+    database_s: float = 0.0
+
+    def since(self, before: Spent) -> Spent:
+        """Return what was spent after `before`."""
+        return Spent(self.servers_s - before.servers_s, self.database_s - before.database_s)
+
+    def say(self, among: int = 1) -> str:
+        """Say how much it is for each of so many; unlike a time, others' work changes it little."""
+        if not self.servers_s:
+            return ""
+        said = f"{_ms(self.servers_s / among)} ms of processor{' each' if among > 1 else ''}"
+        return said + (
+            f", {_ms(self.database_s / among)} of PostgreSQL's" if self.database_s else ""
+        )
+
+
+class Target(Protocol):
+    """Something to put load on."""
+
+    def spent(self) -> Spent:
+        """Return the processor time spent so far."""
         ...
 
     def auth_key(self, number: int) -> str:
@@ -54,7 +72,10 @@ class Stranger:
 
     server: Server
     key: str
-    pid: None = None
+
+    def spent(self) -> Spent:
+        """Nothing is known of it."""
+        return Spent()
 
     def auth_key(self, number: int) -> str:  # noqa: ARG002 - one for all
         """Return the reusable key given on the command line."""
@@ -63,30 +84,38 @@ class Stranger:
 
 @dataclass(slots=True)
 class Site:
-    """A server of our own, in a scratch folder.
+    """A tailnet of our own, in a scratch folder.
 
     Attributes:
-        http_port, relay_port: on loopback.
+        replicas: the server processes; the first one follows the repository.
+        cluster: the PostgreSQL that they share; None for one process on SQLite.
     """
 
     folder: Path
-    http_port: int
-    relay_port: int
-    process: subprocess.Popen[bytes]
-    api: httpx.Client
-    server: Server
+    replicas: tuple[Replica, ...]
+    cluster: Cluster | None = None
     policy: tailnet.Policy = field(default_factory=tailnet.Policy)
     _keys: dict[str, str] = field(default_factory=dict)
 
     @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self.process.pid
+    def api(self) -> httpx.Client:
+        """The API of the first process."""
+        return self.replicas[0].api
 
     @property
-    def socket(self) -> Path:
-        """Where the API trusts whoever connects."""
-        return self.folder / "state" / "mergescale.sock"
+    def servers(self) -> list[Server]:
+        """Where clients connect to."""
+        return [replica.server for replica in self.replicas]
+
+    @property
+    def pids(self) -> list[int]:
+        """The server processes."""
+        return [replica.pid for replica in self.replicas]
+
+    def spent(self) -> Spent:
+        """Return the processor time of the servers and of their database so far."""
+        database_s = family_cpu_s(self.cluster.pid) if self.cluster is not None else 0.0
+        return Spent(sum(map(cpu_s, self.pids)), database_s)
 
     def auth_key(self, number: int) -> str:
         """Return a reusable key of the owner of client `number`, made at its first use."""
@@ -115,13 +144,41 @@ class Site:
         _git(repository, "commit", "--quiet", "--all", "--message", "one rule")
 
     def lag(self, start: float, end: float) -> list[float]:
-        """Return how late the server's loop was, in seconds, between two monotonic times."""
-        return read_lag(self.folder / "lag", start, end)
+        """Return how late the servers' loops were, in seconds, between two monotonic times."""
+        return [late_s for replica in self.replicas for late_s in replica.lag(start, end)]
 
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Site]:
-    """Run a server on a fresh tailnet for the block."""
+    """Run one server on SQLite with the defaults, on a fresh tailnet, for the block."""
+    settings = {"repository": str(_repository(folder))}
+    with serving(folder / "server", settings) as replica:
+        yield Site(folder, (replica,))
+
+
+@contextlib.contextmanager
+def sharing(folder: Path, cluster: Cluster, replicas: int) -> Iterator[Site]:
+    """Run so many servers on a fresh database of PostgreSQL for the block, one after another.
+
+    They have no relay: that shares nothing.
+    """
+    settings = {
+        "repository": str(_repository(folder)),
+        "database_url": cluster.create(f"for_{replicas}"),
+        "master_key_file": str(folder / "master-key"),
+        "relay": "false",
+    }
+    with contextlib.ExitStack() as resources:
+        # The first one migrates the database, makes the keys and takes the duties.
+        started = [
+            resources.enter_context(serving(folder / f"server-{number}", settings))
+            for number in range(1, replicas + 1)
+        ]
+        yield Site(folder, tuple(started), cluster)
+
+
+def _repository(folder: Path) -> Path:
+    """Make the repository with a first policy."""
     repository = folder / "policy"
     repository.mkdir(parents=True)
     _git(repository, "init", "--quiet", "--initial-branch=main")
@@ -129,91 +186,14 @@ def running(folder: Path) -> Iterator[Site]:
     (repository / "users.hujson").write_text(tailnet.users_text(), "utf-8")
     _git(repository, "add", "--all")
     _git(repository, "commit", "--quiet", "--message", "a first policy")
-    ports = _free_ports(3)
-    state = folder / "state"
-    state.mkdir()
-    with contextlib.ExitStack() as resources:
-        log = resources.enter_context((folder / "log").open("wb"))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.served", str(folder / "lag")],
-            cwd=ROOT,
-            env=_environment(state, repository, ports),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        resources.callback(_end, process)
-        api = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(state / "mergescale.sock")),
-            base_url="http://localhost/api/v2",
-            timeout=60,
-        )
-        resources.callback(api.close)
-        server = _when_up(process, ports[0], folder / "log")
-        yield Site(folder, ports[0], ports[1], process, api, server)
+    return repository
 
 
-def find(url: str) -> Server:
-    """Read a server's key.
-
-    Raises:
-        httpx.HTTPError: it does not answer.
-    """
-    parts = urlsplit(url)
-    tls = parts.scheme == "https"
-    answer = httpx.get(f"{url}/key?v=130", timeout=5)
-    answer.raise_for_status()
-    key = MachineKey.parse(answer.json()["publicKey"])
-    return Server(parts.hostname or "", parts.port or (443 if tls else 80), key, tls=tls)
-
-
-def _environment(state: Path, repository: Path, ports: list[int]) -> dict[str, str]:
-    settings = {
-        "listen": f"127.0.0.1:{ports[0]}",
-        "relay_listen": f"127.0.0.1:{ports[1]}",
-        "stun_listen": f"127.0.0.1:{ports[2]}",
-        "state_dir": str(state),
-        "repository": str(repository),
-        "log_format": "json",
-    }
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MERGESCALE_")}
-    return {**inherited, **{f"MERGESCALE_{k.upper()}": v for k, v in settings.items()}}
-
-
-def _when_up(process: subprocess.Popen[bytes], port: int, log: Path) -> Server:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(httpx.HTTPError):
-            return find(f"http://127.0.0.1:{port}")
-        time.sleep(0.05)
-    raise RuntimeError(f"the server did not start: {log.read_text('utf-8', 'replace')[-2000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server and whatever it started."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f}" if seconds < 0.01 else f"{1000 * seconds:.0f}"
 
 
 def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(
         ["git", *arguments], cwd=folder, env={**os.environ, **_GIT}, check=True, capture_output=True
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody has now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

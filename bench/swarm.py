@@ -11,6 +11,7 @@ from typing import Final
 from bench.link import Server
 from bench.machine import Machine
 from bench.messages import text
+from bench.tailnet import home
 
 #: LIMIT: the longest any step of a run may take; the largest is 5,000 full maps of 5,000 peers.
 STEP_S: Final = 300.0
@@ -79,12 +80,17 @@ class Hearing:
 class Swarm:
     """The clients.
 
+    Args:
+        servers: the clients are dealt out to them (`tailnet.home`).
+        size: how many.
+
     Attributes:
         machines: by number.
     """
 
-    def __init__(self, server: Server, size: int) -> None:
-        self.machines = [Machine(number, server) for number in range(size)]
+    def __init__(self, servers: Sequence[Server], size: int) -> None:
+        homes = [servers[home(number, len(servers))] for number in range(size)]
+        self.machines = [Machine(number, server) for number, server in enumerate(homes)]
 
     def __len__(self) -> int:
         return len(self.machines)

@@ -79,3 +79,8 @@ def tag_of(number: int) -> str | None:
 def owner_of(number: int) -> str | None:
     """Return the login that owns a node, None for a tagged one."""
     return None if tag_of(number) else login(number // _KINDS * 8 % PEOPLE + number % _KINDS - 2)
+
+
+def home(number: int, servers: int) -> int:
+    """Return at which of so many servers a client is: each has the same share of every kind."""
+    return number // _KINDS % servers

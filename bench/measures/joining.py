@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.messages import text
 from bench.prober import latencies
-from bench.process import cpu_s
 from bench.results import Figure
-from bench.site import Target
+from bench.site import Spent, Target
 from bench.swarm import Swarm
 
 #: One in so many full maps is decoded, after the clock has stopped.
@@ -24,10 +23,10 @@ class WrongMap(Exception):
 
 async def registration(target: Target, swarm: Swarm) -> list[Figure]:
     """Register everybody by pre-auth key, 50 at a time, each over a connection of its own."""
-    spent_s, start = _spent_s(target), time.monotonic()
+    before, start = target.spent(), time.monotonic()
     await swarm.register(target.auth_key, AT_ONCE)
     rate = len(swarm) / (time.monotonic() - start)
-    note = _each_ms(_spent_s(target) - spent_s, len(swarm))
+    note = target.spent().since(before).say(len(swarm))
     return [Figure("registrations, 50 at a time", len(swarm), (rate,), "/s", 300, True, note)]
 
 
@@ -46,27 +45,34 @@ async def first_connection(swarm: Swarm) -> list[Figure]:
 
 
 async def reconnection(
-    target: Target, swarm: Swarm, probes: Path | None, rounds: int
+    target: Target, swarm: Swarm, probes: Sequence[Path], rounds: int
 ) -> list[Figure]:
     """Break all connections and let everybody come back at once, within the grace period.
 
     The clock starts before the first client dials and ends when the last has its full map.
+
+    Args:
+        target: what they connect to.
+        swarm: the clients.
+        probes: where probers write, one for each server; empty for none.
+        rounds: how often.
     """
     took_s: list[float] = []
     slowest_s: list[float] = []
-    spent_s: list[float] = []
+    spent: list[Spent] = []
     for _ in range(rounds):
         swarm.disconnect()
-        before_s, start = _spent_s(target), time.monotonic()
+        before, start = target.spent(), time.monotonic()
         hearing = await swarm.poll(keep_every=_LOOK_AT_EVERY)
         end = max(hearing.at.values())
         took_s.append(end - start)
-        spent_s.append(_spent_s(target) - before_s)
+        spent.append(target.spent().since(before))
         _check(hearing.payloads.values(), len(swarm))
         await swarm.quiet()
-        if probes is not None:
-            slowest_s.append(max(latencies(probes, start, end), default=0.0))
-    note = _each_ms(min(spent_s), len(swarm))
+        if probes:
+            waits_s = [one for path in probes for one in latencies(path, start, end)]
+            slowest_s.append(max(waits_s, default=0.0))
+    note = min(spent, key=lambda one: one.servers_s).say(len(swarm))
     if swarm.tries:
         note += f"; {swarm.tries} connections tried again"
     figures = [
@@ -77,15 +83,6 @@ async def reconnection(
         name = "slowest API answer meanwhile"
         figures.append(Figure(name, len(swarm), slowest_ms, "ms", 250))
     return figures
-
-
-def _spent_s(target: Target) -> float:
-    return 0.0 if target.pid is None else cpu_s(target.pid)
-
-
-def _each_ms(spent_s: float, clients: int) -> str:
-    """Say what a client costs the server; unlike a time, nobody else's work changes it much."""
-    return f"{spent_s / clients * 1000:.2f} ms of its processor each" if spent_s else ""
 
 
 def _check(payloads: Iterable[bytes], size: int) -> None:

@@ -6,9 +6,8 @@ import time
 from typing import Final
 
 from bench.machine import Machine
-from bench.process import cpu_s
 from bench.results import Figure
-from bench.site import Site
+from bench.site import Site, Spent, Target
 from bench.swarm import Hearing, Swarm, each
 
 #: Viewers that ask; each on its own connection, so that nothing is warm but the server's pieces.
@@ -30,19 +29,19 @@ async def full_map(site: Site, swarm: Swarm, rounds: int) -> list[Figure]:
 
     spent_ms = []
     for _ in range(rounds):
-        before = cpu_s(site.pid)
+        before = site.spent()
         await each(viewers, ask, 1)
-        spent_ms.append((cpu_s(site.pid) - before) / len(viewers) * 1000)
+        spent_ms.append(site.spent().since(before).servers_s / len(viewers) * 1000)
     note = f"{sum(sizes) // len(sizes):,} B compressed"
     return [
         Figure("processor time of one full map", len(swarm), tuple(spent_ms), "ms", 1, note=note)
     ]
 
 
-async def endpoint_change(site: Site | None, swarm: Swarm, rounds: int) -> list[Figure]:
+async def endpoint_change(target: Target, swarm: Swarm, rounds: int) -> list[Figure]:
     """Let one node say other endpoints; the clock runs from its request to its last peer's patch."""
     took_s: list[float] = []
-    spent_ms: list[float] = []
+    spent: list[Spent] = []
     encodings: set[int] = set()
     for number in range(rounds):
         mover, peers = (
@@ -51,18 +50,17 @@ async def endpoint_change(site: Site | None, swarm: Swarm, rounds: int) -> list[
         )
         port = 50_000 + number
         hearing = Hearing(peers, b":%d" % port)
-        before = cpu_s(site.pid) if site is not None else 0.0
+        before = target.spent()
         with swarm.listening(hearing):
             start = time.monotonic()
             await mover.update(port)
             took_s.append(await hearing.all() - start)
-        if site is not None:
-            spent_ms.append((cpu_s(site.pid) - before) * 1000)
+        spent.append(target.spent().since(before))
         encodings.add(len(hearing.distinct))
         await swarm.quiet()
     note = f"{max(encodings)} different message{'s' if max(encodings) > 1 else ''}"
-    if spent_ms:
-        note += f", {min(spent_ms):.0f} ms of the server's processor"
+    if said := min(spent, key=lambda one: one.servers_s).say():
+        note += f", {said}"
     return [
         Figure("endpoint change, all peers told", len(swarm), tuple(took_s), "s", 0.15, note=note)
     ]

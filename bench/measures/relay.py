@@ -140,7 +140,7 @@ async def _dial(site: Site, machine: Machine) -> RelayClient:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     _, client = await loop.create_connection(
-        lambda: RelayClient(machine), "127.0.0.1", site.relay_port, ssl=context
+        lambda: RelayClient(machine), "127.0.0.1", site.replicas[0].relay_port, ssl=context
     )
     async with asyncio.timeout(_OPEN_S):
         await client.opened

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Final
 
-from bench.process import cpu_s, resident_bytes
+from bench.process import cpu_s, family_bytes, resident_bytes
 from bench.results import Figure
 from bench.site import Site
 from bench.swarm import Swarm
@@ -17,17 +17,23 @@ MEMORY: Final = "resident memory"
 
 
 async def memory(site: Site, swarm: Swarm) -> list[Figure]:
-    """Return the resident memory with everybody connected."""
-    megabytes = resident_bytes(site.pid) / 1e6
-    each = megabytes * 1000 / len(swarm)
-    return [Figure(MEMORY, len(swarm), (megabytes,), "MB", 350, note=f"{each:.0f} kB a client")]
+    """Return the resident memory of each server process with everybody connected."""
+    megabytes = tuple(resident_bytes(pid) / 1e6 for pid in site.pids)
+    each = sum(megabytes) * 1000 / len(swarm)
+    note = f"{each:.0f} kB a client"
+    if site.cluster is not None:
+        note += f"; PostgreSQL {family_bytes(site.cluster.pid) / 1e6:.0f} MB"
+    return [Figure(MEMORY, len(swarm), megabytes, "MB", 350, note=note)]
 
 
 async def idle(site: Site, swarm: Swarm, for_s: float = IDLE_S) -> list[Figure]:
-    """Return the share of a core that is used while nobody does anything."""
+    """Return the share of a core that each server process uses while nobody does anything."""
     await swarm.quiet()
-    before, start = cpu_s(site.pid), time.monotonic()
+    before, each, start = site.spent(), [cpu_s(pid) for pid in site.pids], time.monotonic()
     await asyncio.sleep(for_s)
-    share = (cpu_s(site.pid) - before) / (time.monotonic() - start)
+    spent, took_s = site.spent().since(before), time.monotonic() - start
+    shares = [100 * (cpu_s(pid) - was) / took_s for pid, was in zip(site.pids, each, strict=True)]
     note = "keepalives, a look at the repository four times a second, the lag meter"
-    return [Figure("idle, share of a core", len(swarm), (100 * share,), "%", 3, note=note)]
+    if site.cluster is not None:
+        note = f"each process, and PostgreSQL {100 * spent.database_s / took_s:.1f} %"
+    return [Figure("idle, share of a core", len(swarm), tuple(shares), "%", 3, note=note)]
