@@ -1,13 +1,18 @@
-"""Real clients: whether they can run here, and the site that the tests of a module share."""
+"""Real clients: whether they can run here, and the site that the tests of a module share.
+
+The heart of the suite, marked ``both_databases``, runs on SQLite and on PostgreSQL, the rest on
+SQLite. Nothing in a test may depend on which one it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
 
 from support.network import has_network, own_network
+from support.postgres import PostgresServer
 from support.real_clients import caddy_binary
 from support.site import Site, open_site
 
@@ -26,10 +31,33 @@ def real_network() -> Iterator[None]:
         yield
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a `database` on those that it is for."""
+    if "database" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_databases") is not None
+        names = ("sqlite", "postgresql") if both else ("sqlite",)
+        metafunc.parametrize("database", names, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def database(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    """Give the server its settings for a database of its own; the test decides of which kind."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    url = postgres.new_database()
+    # The lease of a killed server has to lapse before its successor follows the repository.
+    yield {"database_url": url, "lease_s": "2"}
+    postgres.drop(url)
+
+
+@pytest.fixture(scope="module")
+def shared_site(
+    tmp_path_factory: pytest.TempPathFactory, database: Mapping[str, str]
+) -> Iterator[Site]:
     """Run one server for the tests of a module; its policy at the start lets everybody in."""
-    with open_site(tmp_path_factory.mktemp("site")) as site:
+    with open_site(tmp_path_factory.mktemp("site"), settings=database) as site:
         yield site
 
 

@@ -10,6 +10,7 @@ from support.site import BOB, CLOSED, OPEN, WEB, Site
 pytestmark = pytest.mark.interop
 
 
+@pytest.mark.both_databases
 def test_http_by_magicdns_name(site: Site) -> None:
     """A client fetches a page from another by its short name, its whole name and its addresses."""
     site.apply("open", policy=OPEN)
@@ -29,6 +30,7 @@ def test_http_by_magicdns_name(site: Site) -> None:
     assert server.state == "Running"
 
 
+@pytest.mark.both_databases
 def test_a_commit_cuts_and_restores_access(site: Site) -> None:
     """A commit that removes the rule cuts new connections, and reverting it lets them in again."""
     site.apply("the web is open", policy=WEB)
@@ -44,6 +46,7 @@ def test_a_commit_cuts_and_restores_access(site: Site) -> None:
     assert (alice.state, server.state) == ("Running", "Running")
 
 
+@pytest.mark.both_databases
 def test_a_rule_lets_in_whom_it_names_and_nobody_else(site: Site) -> None:
     """One user reaches the port of the rule; another user, and the way back, get nothing."""
     site.apply("the web is open", policy=WEB)

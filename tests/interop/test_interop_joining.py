@@ -14,6 +14,7 @@ from support.site import ALICE, BOB, Site
 pytestmark = pytest.mark.interop
 
 
+@pytest.mark.both_databases
 def test_a_client_joins_by_key(site: Site) -> None:
     """A client with a pre-auth key is a connected node of the key's user, under its host name."""
     client = site.joined("laptop", user=ALICE)
@@ -28,6 +29,7 @@ def test_a_client_joins_by_key(site: Site) -> None:
     assert client.state == "Running"
 
 
+@pytest.mark.both_databases
 def test_a_bad_key_lets_nobody_in(site: Site) -> None:
     """A client whose key is wrong is told so and makes no node."""
     key = site.api.auth_key(user=ALICE)
@@ -39,6 +41,7 @@ def test_a_bad_key_lets_nobody_in(site: Site) -> None:
     assert stranger.state == "NeedsLogin"
 
 
+@pytest.mark.both_databases
 def test_a_person_approves_a_client(site: Site) -> None:
     """A client without a key shows a URL, whose page names it; once approved it joins by itself."""
     client = site.client("desktop").start()
@@ -123,6 +126,7 @@ def test_a_client_asks_for_tags_its_user_owns(site: Site) -> None:
     assert "foreign" not in site.api.devices()
 
 
+@pytest.mark.both_databases
 def test_a_restarted_client_is_the_same_node(site: Site) -> None:
     """A client that starts again with its state keeps id, addresses and name; its key is spent."""
     client = site.joined("phoenix")

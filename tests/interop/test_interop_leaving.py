@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -15,13 +15,16 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="module")
-def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def shared_site(
+    tmp_path_factory: pytest.TempPathFactory, database: Mapping[str, str]
+) -> Iterator[Site]:
     """A site whose ephemeral nodes live one second once they are offline."""
-    settings = _settings()
-    with open_site(tmp_path_factory.mktemp("site"), policy=OPEN, tailnet=settings) as site:
+    folder = tmp_path_factory.mktemp("site")
+    with open_site(folder, settings=database, policy=OPEN, tailnet=_settings()) as site:
         yield site
 
 
+@pytest.mark.both_databases
 def test_a_deleted_node_is_logged_out(site: Site) -> None:
     """It is told so, loses its peers and its relay, and does not come back without a new key."""
     victim, peer = _pair(site, "victim", "witness")
@@ -79,6 +82,7 @@ def test_an_ephemeral_node_is_gone_after_its_client_died(site: Site) -> None:
     assert "keeper" in site.api.devices()
 
 
+@pytest.mark.both_databases
 def test_an_operator_expires_a_key(site: Site) -> None:
     """The client asks for a login and is cut off; without key expiry it is back by itself."""
     client, peer = _pair(site, "expired", "friend")

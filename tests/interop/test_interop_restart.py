@@ -15,6 +15,7 @@ from support.site import CLOSED, WEB, Site
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
+@pytest.mark.both_databases
 def test_clients_survive_a_killed_server(site: Site) -> None:
     """Direct traffic goes on without the server; after a restart clients are back by themselves."""
     site.apply("the web is open", policy=WEB)

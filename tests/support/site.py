@@ -6,7 +6,7 @@ Whatever a test waits for is read from the server (its API, its log), or from a 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,13 +120,17 @@ class Site:
 
 
 @contextmanager
-def open_site(folder: Path, *, policy: str = OPEN, **files: str) -> Iterator[Site]:
+def open_site(
+    folder: Path, *, settings: Mapping[str, str], policy: str = OPEN, **files: str
+) -> Iterator[Site]:
     """Run a server on a fresh repository; `files` are further files of its first commit."""
     watched = folder / "policy"
     watched.mkdir(parents=True)
     repository = PolicyRepository(watched)
     repository.git("init", "--quiet", "--initial-branch=main")
     repository.commit("a first policy", policy=policy, **{"users": _USERS, **files})
-    server = ServerProcess(folder / "server", watched)
+    server = ServerProcess(folder / "server", watched, settings)
     with ExitStack() as clients, serving(server) as api:
+        # It is on the database that the test asked for.
+        assert (server.state_dir / "mergescale.db").exists() == ("database_url" not in settings)
         yield Site(folder, repository, server, api, clients)

@@ -123,6 +123,11 @@ class Edge:
         """Return the socket names listened on, in the order of the listeners."""
         return [sock.getsockname() for server in self._servers for sock in server.sockets]
 
+    def listens(self, listener: Listener) -> bool:
+        """Say whether connections to one of the listeners are accepted."""
+        place = self._listeners.index(listener)
+        return place < len(self._servers) and self._servers[place].is_serving()
+
     async def start(self) -> None:
         """Run the application's startup, then listen.
 

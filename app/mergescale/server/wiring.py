@@ -46,7 +46,7 @@ from mergescale.server import descriptors
 from mergescale.server.backups import migrate_with_backup
 from mergescale.server.certificate import relay_certificate
 from mergescale.server.edge import Edge
-from mergescale.server.health import Followed, health_checks
+from mergescale.server.health import Followed, Relaying, health_checks
 from mergescale.server.http import Parts as HttpParts
 from mergescale.server.http import application, identified, raw, require_local
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
@@ -193,8 +193,14 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
         throttle=throttle,
     )
     stun = _stun(settings) if relay is not None else None
+    listeners = _listeners(settings, certificate, relay)
+    follower = Follower(tailnets, journal) if database.shared else None
+    relaying = None
+    if relay is not None and stun is not None:
+        door_of_relay = relay.listener or listeners[0]
+        relaying = Relaying(relay.service, stun, lambda: edge.listens(door_of_relay))
     handlers = HttpParts(
-        api=api_handlers(backend, health_checks(database, clock, parts, stun)),
+        api=api_handlers(backend, health_checks(database, clock, parts, relaying, follower)),
         web=web_handlers(tailnets, clock, lambda: settings.url),
         control=[
             *public_handlers(tailnets, public_key(noise), lambda: _hosts(settings, tailnets)),
@@ -205,7 +211,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     )
     edge = Edge(
         identified(application(handlers)),
-        _listeners(settings, certificate, relay),
+        listeners,
         _takeovers(door, relay),
         trusted_proxies=settings.trusted_proxies,
         sockets=sockets,
@@ -216,7 +222,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
             parts, clock, service, stun, lambda: len(edge.state.connections), lambda: door.pending
         )
     )
-    endless = (*_following(database, journal, tailnets), metrics.probe)
+    endless = (*_following(database, follower, tailnets), metrics.probe)
     if certificate is not None:
         endless = (*endless, certificate.watch)
     return Server(
@@ -280,11 +286,12 @@ def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
     return Parts(engine, hub, attendance, watcher, clock, replica)
 
 
-def _following(database: Database, journal: SqlJournal, tailnets: Tailnets) -> tuple[Endless, ...]:
+def _following(
+    database: Database, follower: Follower | None, tailnets: Tailnets
+) -> tuple[Endless, ...]:
     """Return what keeps up with other replicas; SQLite has none."""
-    if not database.shared:
+    if follower is None:
         return ()
-    follower = Follower(tailnets, journal)
     tailnets.catch_up = follower.look
     return follower.run, Wakeups(database, follower.heard, follower.wake).run
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from mergescale.kernel.ids import Revision, TailnetName
@@ -23,7 +24,11 @@ _JITTER: Final = 0.3
 
 
 class Follower:
-    """Looks at the journal and tells engines where it is; they take in what they lack."""
+    """Looks at the journal and tells engines where it is; they take in what they lack.
+
+    Attributes:
+        looked_s: when the newest look began that came to its end, by the loop's clock.
+    """
 
     def __init__(
         self,
@@ -33,6 +38,7 @@ class Follower:
         poll_s: float = POLL_S,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self.looked_s = -inf
         self._tailnets = tailnets
         self._journal = journal
         self._poll_s = poll_s
@@ -81,6 +87,7 @@ class Follower:
                 await self._compare()
 
     async def _compare(self) -> None:
+        began_s = asyncio.get_running_loop().time()
         before = {name: e.snapshot.revision for name, e in self._tailnets.engines.items()}
         heads = await self._journal.heads()
         for name, engine in self._tailnets.engines.items():
@@ -88,3 +95,4 @@ class Follower:
             # Behind what this process knew was durable: an older database was put in its place.
             if head > engine.snapshot.revision or head < before[name]:
                 await engine.reach(head)
+        self.looked_s = began_s

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from math import inf
 from typing import Any, Final, Self
 
@@ -66,17 +67,22 @@ class Replica:
     """Use `join` to make one, `run` in a task group.
 
     Attributes:
+        terms: how its leases are kept.
         seat: the presence lease; another one after it was lost.
         on_new_seat: called when it was lost and there is another one.
+        beaten_s: when its leases were renewed last, by the monotonic clock.
+        duties_since: when it got the duties that it had at that beat; None if others had them.
     """
 
     def __init__(self, leases: Leases, clock: Clock, entropy: Entropy, terms: Terms) -> None:
         self.seat = Seat(ReplicaId(""), Fence("", 0))
         self.on_new_seat: list[Callable[[], object]] = []
+        self.terms = terms
+        self.beaten_s = -inf
+        self.duties_since: datetime | None = None
         self._leases = leases
         self._clock = clock
         self._entropy = entropy
-        self._terms = terms
         self._duties: Fence | None = None
         self._duties_until_s = -inf
         self._steady_since_s = clock.monotonic()
@@ -111,7 +117,7 @@ class Replica:
         watched = tuple(engines)
         with contextlib.suppress(EngineStopped):
             while True:
-                await asyncio.sleep(self._terms.lease_s / _BEATS)
+                await asyncio.sleep(self.terms.lease_s / _BEATS)
                 await self.turn(watched)
 
     async def turn(self, engines: Iterable[Engine]) -> None:
@@ -133,7 +139,7 @@ class Replica:
         Raises:
             StoreUnavailable: the database did not answer.
         """
-        if not await self._leases.renew(self.seat.fence, self._terms.lease_s):
+        if not await self._leases.renew(self.seat.fence, self.terms.lease_s):
             await self._sit_down()
             for tell in self.on_new_seat:
                 tell()
@@ -152,7 +158,7 @@ class Replica:
             EngineStopped: too late.
         """
         steady_s = self._clock.monotonic() - self._steady_since_s
-        if steady_s < self._terms.lease_s:
+        if steady_s < self.terms.lease_s:
             return 0
         # Who is named here had a lease before, so it is gone if it has none afterwards.
         named = [(engine, presence.replicas(engine.snapshot)) for engine in engines]
@@ -187,7 +193,7 @@ class Replica:
         Raises:
             StoreUnavailable: the database did not answer.
         """
-        fence, self._duties = self._duties, None
+        fence, self._duties, self.duties_since = self._duties, None, None
         self._duties_until_s = -inf
         self._tell_duties()
         if fence is not None:
@@ -196,20 +202,23 @@ class Replica:
     async def _sit_down(self) -> None:
         """Take a presence lease under an id that nobody had before."""
         fresh = ReplicaId(self._entropy.bytes(_ID_BYTES).hex())
-        fence = await self._leases.acquire(presence_lease(fresh), fresh, self._terms.lease_s)
+        fence = await self._leases.acquire(presence_lease(fresh), fresh, self.terms.lease_s)
         if fence is None:
             raise NoLease("the database gave no presence lease to a fresh id")
         self.seat = Seat(fresh, fence)
 
     async def _see_to_duties(self) -> None:
         """Renew the duties, or take them when they are free."""
-        began_s, lasts_s = self._clock.monotonic(), self._terms.lease_s
+        began_s, lasts_s = self._clock.monotonic(), self.terms.lease_s
         if self._duties is None or not await self._leases.renew(self._duties, lasts_s):
             self._duties = await self._leases.acquire(DUTIES, self.seat.id, lasts_s)
+            self.duties_since = self._clock.now()
+        self.beaten_s = began_s
         if self._duties is None:
+            self.duties_since = None
             self._duties_until_s = -inf
         else:
-            self._duties_until_s = inf if self._terms.alone else began_s + lasts_s
+            self._duties_until_s = inf if self.terms.alone else began_s + lasts_s
         self._tell_duties()
 
     def _tell_duties(self) -> None:
