@@ -11,6 +11,7 @@ from typing import Final
 
 from mergescale.domain.prefixes import Prefix
 from mergescale.domain.user import Role
+from mergescale.policy.attrconfig import read_attr_config
 from mergescale.policy.diagnostics import Diagnostic, Report, quoted
 from mergescale.policy.document import PolicyDocument, RouteApproval, Rule, Target
 from mergescale.policy.fields import expect, fields, items, members, string, texts
@@ -18,6 +19,7 @@ from mergescale.policy.hujson import Kind, Member, Value
 from mergescale.policy.ipsets import read_ip_sets
 from mergescale.policy.nodeattrs import read_node_attributes
 from mergescale.policy.ports import ALL_PORTS
+from mergescale.policy.posturefile import read_postures
 from mergescale.policy.rules import read_acl, read_grant
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers, Scope
 from mergescale.policy.selectors import (
@@ -54,11 +56,11 @@ _SECTIONS: Final = (
     "randomizeClientPort",
     "ssh",
     "sshTests",
+    "postures",
+    "attrConfig",
     "$schema",
 )
 _UNSUPPORTED: Final = {
-    "attrConfig": "",
-    "postures": "",
     "defaultSrcPosture": "",
     "disableIPv4": "",
     "oneCGNATRoute": "",
@@ -99,6 +101,8 @@ def check(
     _read_hosts(sections.get("hosts"), scope)
     scope.ip_sets.update(read_ip_sets(sections.get("ipsets"), scope))
     owners = _declare_tags(sections.get("tagOwners"), extra_tags, scope)
+    configs = read_attr_config(sections.get("attrConfig"), scope)
+    scope.postures.update(read_postures(sections.get("postures"), configs, scope))
     routes, exits = _read_approvers(sections.get("autoApprovers"), scope)
     document = PolicyDocument(
         groups=scope.groups,
@@ -114,6 +118,8 @@ def check(
             if (test := read_test(one, scope)) is not None
         ),
         roles={} if known_users is None else _folded(known_users.roles),
+        postures=scope.postures,
+        attribute_configs=configs,
         node_attributes=read_node_attributes(sections, scope),
         ssh=tuple(
             entry

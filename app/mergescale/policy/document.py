@@ -9,8 +9,10 @@ from ipaddress import IPv4Network
 from mergescale.domain.access import Capabilities
 from mergescale.domain.prefixes import Prefix
 from mergescale.domain.user import Role
+from mergescale.policy.attrconfig import AttributeConfig
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.ports import Ports
+from mergescale.policy.postures import Posture
 from mergescale.policy.selectors import Range, Selector, Tag
 from mergescale.policy.ssh.document import SshEntry, SshTest
 
@@ -114,6 +116,8 @@ class PolicyDocument:
         ip_sets: ``ipset:x`` -> what is in it, without overlaps.
         rules: of ``acls``, then of ``grants``, in order.
         roles: login, lower case -> role, as far as people are known.
+        postures: ``posture:x`` -> its conditions.
+        attribute_configs: ``custom:x`` -> what ``attrConfig`` says of it.
     """
 
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -128,3 +132,5 @@ class PolicyDocument:
     node_attributes: tuple[NodeAttribute, ...] = ()
     ssh: tuple[SshEntry, ...] = ()
     ssh_tests: tuple[SshTest, ...] = ()
+    postures: Mapping[str, Posture] = field(default_factory=dict)
+    attribute_configs: Mapping[str, AttributeConfig] = field(default_factory=dict)

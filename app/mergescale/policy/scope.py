@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Report, Span, quoted
 from mergescale.policy.hujson import Value
+from mergescale.policy.postures import Posture
 from mergescale.policy.selectors import (
     PEOPLE,
     Autogroup,
@@ -77,6 +78,7 @@ class Scope:
     hosts: dict[str, Range] = field(default_factory=dict)
     ip_sets: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     tags: Mapping[str, Span] = field(default_factory=dict)
+    postures: dict[str, Posture] = field(default_factory=dict)
     _logins: frozenset[str] | None = None
 
     def selector(

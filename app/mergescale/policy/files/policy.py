@@ -107,6 +107,30 @@ _NODE_ATTRS: Final = _entries(
     },
 )
 
+_ATTR_CONFIG: Final = {
+    "type": "object",
+    "description": "Attributes of devices that the API, or the device itself, may set.",
+    "propertyNames": {"pattern": r"^custom:[A-Za-z0-9_.:-]{1,49}$"},
+    "additionalProperties": {
+        "type": "object",
+        "description": "What may be said of the attribute.",
+        "additionalProperties": False,
+        "properties": {
+            "type": {
+                "type": "string",
+                "enum": ["string", "bool", "number"],
+                "description": "What its values are. Left out: any of these.",
+            },
+            "allowSetByNode": {
+                "type": "boolean",
+                "default": False,
+                "description": "A device may set it for itself.",
+            },
+            "broadcastToPeers": _listed("Devices that are told the value, e.g. tag:admin."),
+        },
+    },
+}
+
 SCHEMA: Final[dict[str, Any]] = forms.document(
     "policy.hujson",
     "Who may reach what. Nothing is allowed unless a rule of acls or grants allows it.",
@@ -176,6 +200,15 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 "exitNode": _listed("Whose devices may be exit nodes."),
             },
         },
+        "postures": _mapped(
+            r"^posture:\S+$",
+            _listed("Conditions, all of which must hold: node:os == 'macos', custom:x IS SET."),
+            "Named conditions on the device that opens a connection. Attributes: node:os,"
+            " node:osVersion, node:tsVersion, node:tsReleaseTrack, node:tsAutoUpdate,"
+            " node:tsStateEncrypted, custom:*. Operators: ==, !=, IN, NOT IN, IS SET, NOT SET, and"
+            " <, <=, >, >= for numbers and versions.",
+        ),
+        "attrConfig": _ATTR_CONFIG,
         "nodeAttrs": _NODE_ATTRS,
         "randomizeClientPort": {
             "type": "boolean",
