@@ -6,20 +6,23 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from mergescale.cli.errors import CommandFailed, ExitCode
+from mergescale.cli.fmt import fmt
 from mergescale.cli.groups import noun
 from mergescale.cli.options import offline
-from mergescale.cli.screen import Screen, printable_lines
+from mergescale.cli.problems import as_json, as_text
+from mergescale.cli.screen import Screen
 
 if TYPE_CHECKING:
     from mergescale.domain.declaration import Declaration
     from mergescale.policy.diagnostics import Diagnostic
 
 app = noun("policy", "Policy files, before they are merged; no server is needed.")
+app.add_command(fmt)
 
 _POLICY: Final = "policy.hujson"
 _STDIN: Final = "-"
@@ -160,31 +163,16 @@ def _declare(files: _Files) -> tuple[Declaration | None, tuple[Diagnostic, ...]]
 
 
 def _tell(screen: Screen, files: _Files, found: tuple[Diagnostic, ...]) -> None:
-    from mergescale.policy.diagnostics import render
-
     if screen.is_json:
-        screen.json([_as_json(files, one) for one in found])
+        screen.json([as_json(_as_named(files, one)) for one in found])
         return
     for one in found:
-        span = replace(one.span, file=files.shown.get(one.span.file, one.span.file))
-        text = files.texts.get(one.span.file, "")
-        screen.line(printable_lines(render(replace(one, span=span), text)) + "\n")
+        screen.line(as_text(_as_named(files, one), files.texts.get(one.span.file, "")))
 
 
-def _as_json(files: _Files, one: Diagnostic) -> dict[str, Any]:
-    """Return a diagnostic with the members that the API has for those of a bad commit."""
-    span = one.span
-    return {
-        "severity": one.severity,
-        "code": one.code,
-        "message": one.message,
-        "help": one.help,
-        "file": files.shown.get(span.file, span.file),
-        "line": span.start_line,
-        "column": span.start_column,
-        "endLine": span.end_line,
-        "endColumn": span.end_column,
-    }
+def _as_named(files: _Files, one: Diagnostic) -> Diagnostic:
+    """Return a diagnostic whose file is named as the person named it."""
+    return replace(one, span=replace(one.span, file=files.shown.get(one.span.file, one.span.file)))
 
 
 def _refused(found: tuple[Diagnostic, ...]) -> CommandFailed:

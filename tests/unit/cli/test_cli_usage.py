@@ -46,7 +46,7 @@ COMMANDS = {
     "apikeys": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
     "gitops": ("status", "sync"),
-    "policy": ("check", "test"),
+    "policy": ("check", "fmt", "test"),
     "config": ("check", "show"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from types import FrameType
 
 import pytest
@@ -118,6 +119,7 @@ def test_bad_values_are_told_beside_the_good_ones() -> None:
     assert value is not None
     assert value.get("a") == value.members[0].value
     assert value.get("b") is None
+    assert value.plain() == {"a": 1, "s": "\ufffd", "q": "\\q", "n": 0, "i": 0}
 
 
 def test_a_control_character_in_a_string_is_told() -> None:
@@ -132,8 +134,13 @@ def test_a_hostile_file_has_a_bounded_report() -> None:
 
 def test_a_file_too_large_is_told_where_it_becomes_so() -> None:
     """Ten megabytes of brackets are not even looked at, and the line is told all the same."""
-    [found] = parse("[\n" * (5 << 20), "f.hujson")[1]
+    text = "[\n" * (5 << 20)
+    tracemalloc.start()
+    [found] = parse(text, "f.hujson")[1]
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
+    assert peak_bytes < 50 * MAX_TEXT_BYTES
     assert found.message == f"the file is larger than {MAX_TEXT_BYTES} bytes"
     assert (found.span.start_line, found.span.start_column) == (MAX_TEXT_BYTES // 2 + 1, 1)
 
