@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,10 +54,34 @@ async def staff_and_web(pair: Pair) -> None:
 
 
 def test_one_replica_follows_the_repository(shared_pair: Pair) -> None:
-    """The other one says so, and knows the commit in force all the same."""
-    assert "FollowedElsewhere" not in shared_pair.one.reasons
-    assert shared_pair.two.reasons == {"FollowedElsewhere"}
-    assert shared_pair.two.gitops()["current"] == shared_pair.one.gitops()["current"]
+    """The other one says so, and shows what that one says."""
+    one, two = shared_pair.one.gitops(), shared_pair.two.gitops()
+    assert (one.pop("followedHere"), two.pop("followedHere")) == (True, False)
+    restless = ("lastAttempt", "lastSuccess")
+    assert {k: v for k, v in two.items() if k not in restless} == {
+        k: v for k, v in one.items() if k not in restless
+    }
+
+
+def test_a_bad_commit_is_shown_and_looked_at_again_at_either(shared_pair: Pair) -> None:
+    """With file and line; a sync at the one that does not follow answers with a new look."""
+    repository = shared_pair.repository
+    good = repository.read()
+    repository.commit("broken", policy="{")
+    for replica in (shared_pair.one, shared_pair.two):
+        eventually("the problem is shown", lambda at=replica: at.gitops()["problems"])  # type: ignore[misc]
+        assert replica.gitops()["problems"][0]["file"] == "policy.hujson"
+    before = shared_pair.two.gitops()
+    with contextlib.closing(shared_pair.two.api().http) as http:
+        synced = http.post("/tailnet/-/gitops/sync", timeout=30)
+    assert synced.status_code == 200, synced.text
+    after = synced.json()
+    assert after["lastAttempt"] > before["lastAttempt"]
+    assert (after["problems"], after["followedHere"]) == (before["problems"], False)
+    commit = repository.commit("mended", policy=good)
+    with contextlib.closing(shared_pair.two.api().http) as http:
+        mended = http.post("/tailnet/-/gitops/sync", timeout=30).json()
+    assert (mended["current"]["commit"], mended["problems"]) == (commit, [])
 
 
 @aio
@@ -144,7 +169,7 @@ async def test_a_killed_replica_loses_nothing_and_its_clients_move(pair: Pair) -
             await laptop.sees("web")
         assert api.devices()["laptop"]["nodeId"] == before
     api.http.close()
-    eventually("the survivor follows", lambda: "FollowedElsewhere" not in pair.two.reasons)
+    eventually("the survivor follows", lambda: pair.two.gitops()["followedHere"])
 
 
 @aio
@@ -169,7 +194,7 @@ async def test_a_stopped_replica_is_replaced_and_comes_back_as_the_other(pair: P
             "the client is online again",
             lambda: api.devices()["laptop"]["connectedToControl"],
         )
-    eventually("the first stands by", lambda: pair.one.reasons == {"FollowedElsewhere"})
+    eventually("the first stands by", lambda: not pair.one.gitops()["followedHere"])
     for replica in (pair.one, pair.two):
         assert replica.gitops()["current"]["commit"] == commit
     api.http.close()

@@ -18,7 +18,7 @@ from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import sort_key
-from mergescale.domain.record import Counters, Presence, Primary, Record, key_of
+from mergescale.domain.record import Counters, Following, Presence, Primary, Record, key_of
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import MAX_ID
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
@@ -126,6 +126,7 @@ LOGINS = st.builds(
     node=maybe(IDS),
 )
 PRESENCE = st.builds(Presence, IDS, WORDS, TIMES)
+FOLLOWING_ = st.builds(Following, WORDS, IDS, IDS)
 PRIMARIES_ = st.builds(Primary, PREFIXES, IDS)
 COUNTERS = st.builds(Counters, IDS, IDS)
 DEPLOYMENTS_ = st.builds(
@@ -147,6 +148,7 @@ TABLED: Mapping[Kind, st.SearchStrategy[Record]] = {
     Kind.NODE: NODES,
     Kind.PRESENCE: PRESENCE,
     Kind.PRIMARY: PRIMARIES_,
+    Kind.FOLLOWING: FOLLOWING_,
 }
 #: References are off: a record is on its own here.
 ENGINE = create_engine("sqlite://")

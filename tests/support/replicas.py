@@ -66,11 +66,6 @@ class Replica:
             status: dict[str, Any] = http.get("/tailnet/-/gitops").json()
         return status
 
-    @property
-    def reasons(self) -> set[str]:
-        """The reasons of the repository's conditions."""
-        return {condition["reason"] for condition in self.gitops()["conditions"]}
-
 
 @dataclass(slots=True)
 class Held:

@@ -110,6 +110,7 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
         "logins": dict(snapshot.logins),
         "presence": dict(snapshot.presence),
         "primaries": dict(snapshot.primaries),
+        "following": snapshot.following,
         "slots": set(snapshot.slots.of),
         "by_node_key": dict(snapshot.by_node_key),
         "by_machine": dict(snapshot.by_machine),

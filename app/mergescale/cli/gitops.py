@@ -67,7 +67,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
             ("Repository", where),
             ("In force", f"{in_force}, since {applied}" if status["current"] else "nothing yet"),
             ("Newest", NOTHING if _is_newest(status) else _commit(status["target"])),
-            ("Looked at", moment(status["lastAttempt"])),
+            ("Looked at", moment(status["lastAttempt"]) + _by_whom(status)),
         ]
     )
     screen.line("")
@@ -86,6 +86,10 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     )
     for problem in status["problems"]:
         screen.line(f"\n{printable_lines(problem['rendered'])}")
+
+
+def _by_whom(status: dict[str, Any]) -> str:
+    return "" if status["followedHere"] else ", by another server process"
 
 
 def _is_newest(status: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ class Change:
         access: the policy was replaced: anybody's filter and peers may differ.
         tailnet: settings, DNS or relays were replaced.
         logins: pending logins that came, were decided or went; no client's map depends on them.
+        following: what replicas tell each other of the repository; nor on that.
     """
 
     nodes: frozenset[NodeId] = frozenset()
@@ -29,6 +30,7 @@ class Change:
     access: bool = False
     tailnet: bool = False
     logins: frozenset[LoginId] = frozenset()
+    following: bool = False
 
     def __or__(self, other: Change) -> Change:
         return Change(
@@ -37,10 +39,16 @@ class Change:
             access=self.access or other.access,
             tailnet=self.tailnet or other.tailnet,
             logins=self.logins | other.logins,
+            following=self.following or other.following,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.users or self.access or self.tailnet or self.logins)
+        return (
+            bool(self.nodes or self.users or self.logins)
+            or self.access
+            or self.tailnet
+            or self.following
+        )
 
     @property
     def kind(self) -> str:

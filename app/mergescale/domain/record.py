@@ -47,7 +47,33 @@ class Primary:
     node: NodeId
 
 
-Record = Counters | User | Node | AuthKey | ApiKey | PendingLogin | Deployment | Presence | Primary
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What replicas tell each other of the watched repository; one follows it, any is asked.
+
+    Attributes:
+        status: how following it stands, as JSON of the API; empty before the first look.
+        asked: how many looks were asked for.
+        answered: how many of these `status` answers.
+    """
+
+    status: str = ""
+    asked: int = 0
+    answered: int = 0
+
+
+Record = (
+    Counters
+    | User
+    | Node
+    | AuthKey
+    | ApiKey
+    | PendingLogin
+    | Deployment
+    | Presence
+    | Primary
+    | Following
+)
 #: What identifies a record among those of its class in one tailnet.
 RecordKey = UserId | NodeId | AuthKeyId | ApiKeyId | LoginId | tuple[NodeId, ReplicaId] | str | None
 
@@ -78,5 +104,5 @@ def key_of(record: Record) -> RecordKey:
             return node, replica
         case Primary(prefix=prefix):
             return str(prefix)
-        case Counters() | Deployment():
+        case Counters() | Deployment() | Following():
             return None

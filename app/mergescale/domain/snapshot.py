@@ -20,7 +20,16 @@ from mergescale.domain.declaration import Deployment, Policy
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix
-from mergescale.domain.record import Counters, Drop, Presence, Primary, Put, Record, Write
+from mergescale.domain.record import (
+    Counters,
+    Drop,
+    Following,
+    Presence,
+    Primary,
+    Put,
+    Record,
+    Write,
+)
 from mergescale.domain.slots import Slots
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.domain.user import Role, User
@@ -38,6 +47,7 @@ from mergescale.kernel.ids import (
 from mergescale.kernel.keys import MachineKey, NodeKey
 
 _SETTINGS, _DNS, _RELAYS = Settings(), Dns(), Relays()
+_FOLLOWING = Following()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +72,7 @@ class Snapshot:
     revision: Revision = Revision(0)
     counters: Counters = field(default_factory=Counters)
     deployment: Deployment | None = None
+    following: Following = _FOLLOWING
     users: Mapping[UserId, User] = field(default_factory=dict)
     nodes: Mapping[NodeId, Node] = field(default_factory=dict)
     auth_keys: Mapping[AuthKeyId, AuthKey] = field(default_factory=dict)
@@ -107,6 +118,8 @@ class Snapshot:
             yield Primary(prefix, router)
         if self.deployment is not None:
             yield self.deployment
+        if self.following != _FOLLOWING:
+            yield self.following
 
     def node_of(self, machine: MachineKey, key: NodeKey) -> Node | None:
         """Return the node with this node key if it belongs to this machine, else None.
@@ -188,6 +201,7 @@ class _Draft:
         self._users: set[UserId] = set()
         self._logins: set[LoginId] = set()
         self._access = False
+        self._following = False
 
     def _dict(self, name: str) -> dict[Any, Any]:
         if name not in self._fields:
@@ -199,7 +213,7 @@ class _Draft:
         current: Mapping[Any, Any] = self._fields.get(name, getattr(self._base, name))
         return current
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Record) -> None:  # noqa: C901 - a case for each class
         match record:
             case Node():
                 self._unindex(self._peek("nodes").get(record.id))
@@ -224,6 +238,9 @@ class _Draft:
             case Deployment():
                 self._fields["deployment"] = record
                 self._access = True
+            case Following():
+                self._fields["following"] = record
+                self._following = True
 
     def drop(self, record: Record) -> None:  # noqa: C901 - a case for each class
         match record:
@@ -249,6 +266,9 @@ class _Draft:
             case Deployment():
                 self._fields["deployment"] = None
                 self._access = True
+            case Following():
+                self._fields["following"] = _FOLLOWING
+                self._following = True
             case Counters():
                 self._fields["counters"] = Counters()
 
@@ -335,6 +355,7 @@ class _Draft:
             access=self._access,
             tailnet=self._access,
             logins=frozenset(self._logins),
+            following=self._following,
         )
         return replace(self._base, **self._fields), change
 

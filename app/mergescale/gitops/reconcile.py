@@ -19,6 +19,7 @@ import structlog
 from mergescale.domain.declaration import Deployment
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient
 from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.sharing import Sharing
 from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt, BadCommit, prepare
 from mergescale.gitops.status import CommitInfo, Status, fresh, problems
@@ -69,6 +70,9 @@ class Reconciler:
         fetcher: asks git.
         clock: for the status.
         duties: without it nobody else can follow the repository.
+
+    Attributes:
+        sharing: between this replica and the others.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Reconciler:
         self._duties = duties
         self._fence: Fence | None = None
         self._engine = engine
+        self.sharing = Sharing(engine)
         self._fetcher = fetcher
         self._clock = clock
         self._status = fresh(source.display, source.branch, source.folder, clock.now())
@@ -118,6 +123,11 @@ class Reconciler:
                 await self._attempt(retry=retry)
         return self.status
 
+    @property
+    def elsewhere(self) -> bool:
+        """Say whether another replica follows the repository."""
+        return self._duties is not None and self._duties() is None
+
     def stand_by(self) -> None:
         """Say that another replica follows the repository; its newest commit is judged anew later."""
         self.trouble, self._judged, self._verdict = None, "", None
@@ -133,7 +143,7 @@ class Reconciler:
             if self._fence is None:
                 self.stand_by()
                 return
-        before, self.trouble = self.trouble, None
+        before, self.trouble, asked = self.trouble, None, self.sharing.asked
         try:
             await self._look(retry=retry)
         except ReconcileError as error:
@@ -152,6 +162,8 @@ class Reconciler:
             attempts=self._status.attempts + 1 if failed else 0,
         )
         _tell_log(before, self.trouble, self._status)
+        if self._duties is not None:
+            await self.sharing.tell(self.status, asked, self._fence)
 
     async def _look(self, *, retry: bool) -> None:
         """Fetch; judge what is new; say again what is not."""

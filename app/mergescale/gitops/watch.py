@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from mergescale.domain.change import Change
+from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.probe import Fingerprint, fingerprint
 from mergescale.gitops.reconcile import Fetches, Reconciler
@@ -70,9 +72,29 @@ class Watcher:
         """Where following the repository stands now."""
         return self._reconciler.status
 
-    async def sync(self, *, retry: bool = False) -> Status:
-        """Look now; see `Reconciler.sync`."""
-        return await self._reconciler.sync(retry=retry)
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The same at any replica: what whoever follows the repository says, ready for JSON."""
+        return self._reconciler.sharing.shown(self.status, here=not self._reconciler.elsewhere)
+
+    async def sync(self, *, retry: bool = False) -> None:
+        """Look now, or have whichever replica follows the repository look; see `Reconciler.sync`.
+
+        Raises:
+            StoreUnavailable: another replica was asked, and did not look in time.
+            EngineStopped: too late.
+        """
+        if self._reconciler.elsewhere:
+            await self._reconciler.sharing.ask()
+        else:
+            await self._reconciler.sync(retry=retry)
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:  # noqa: ARG002
+        """Take note of what replicas tell each other; a `state.ports.Feed`."""
+        if change.following:
+            self._reconciler.sharing.heard()
+            if self._reconciler.sharing.waited_for:
+                self.hint()
 
     def stand_by(self) -> None:
         """Say that another replica follows the repository; `run` is not running then."""
@@ -87,7 +109,7 @@ class Watcher:
         try:
             while True:
                 if self._worth_it():
-                    await self._reconciler.sync()
+                    await self._reconciler.sync(retry=self._reconciler.sharing.waited_for)
                     self._due_s = self._clock.monotonic() + self._wait_s()
                     with contextlib.suppress(ReconcileError):
                         await self._fetcher.warm()

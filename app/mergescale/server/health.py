@@ -25,6 +25,7 @@ from mergescale.store.database import Database
 
 #: LIMIT: how old what is known of other processes' commits may be; some looks may fail.
 STALE_S: Final = 5 * POLL_S
+_HEALTHY_IF_TRUE: Final = frozenset({ConditionName.FETCHED, ConditionName.APPLIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Followed:
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""
-        return self.watcher.status.as_json()
+        return self.watcher.shown
 
     async def sync(self) -> None:
         """Look at it now, and judge its newest commit again even if it has not moved."""
@@ -178,10 +179,9 @@ def _relay_check(relaying: Relaying) -> Check:
 
 def _repository_check(watcher: Watcher) -> Check:
     async def check() -> Checked:
-        conditions = watcher.status.conditions
-        for name in (ConditionName.FETCHED, ConditionName.APPLIED):
-            if conditions[name].state is False:
-                return Checked(Health.WARN, f"{name} is false: {conditions[name].reason}")
+        for one in watcher.shown["conditions"]:
+            if one["name"] in _HEALTHY_IF_TRUE and one["state"] is False:
+                return Checked(Health.WARN, f"{one['name']} is false: {one['reason']}")
         return Checked(Health.PASS)
 
     return check

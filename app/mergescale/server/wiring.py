@@ -283,6 +283,8 @@ def _tailnet(engine: Engine, feed: Feeds, around: _Around) -> Parts:
         feed.add(Gatekeeper(relay.service.recheck))
     repository = settings.repositories[engine.snapshot.tailnet]
     watcher = watcher_of(engine, repository, settings, clock, replica)
+    if watcher is not None:
+        feed.add(watcher)
     return Parts(engine, hub, attendance, watcher, clock, replica)
 
 

@@ -55,6 +55,7 @@ _WIDEST: Final = (
     (Kind.LOGIN, "logins"),
     (Kind.AUTH_KEY, "keys"),
     (Kind.API_KEY, "keys"),
+    (Kind.FOLLOWING, "repository"),
 )
 
 

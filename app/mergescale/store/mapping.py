@@ -19,7 +19,7 @@ from mergescale.domain.declaration import Declaration, Deployment
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import parse_prefix
-from mergescale.domain.record import Counters, Presence, Primary, Record, RecordKey
+from mergescale.domain.record import Counters, Following, Presence, Primary, Record, RecordKey
 from mergescale.domain.user import User
 from mergescale.kernel.ids import (
     NodeId,
@@ -47,6 +47,7 @@ class Kind(StrEnum):
     NODE = "node"
     PRESENCE = "presence"
     PRIMARY = "primary"
+    FOLLOWING = "following"
     DEPLOYMENT = "deployment"
 
 
@@ -59,10 +60,11 @@ TABLES: Final[Mapping[Kind, Table]] = {
     Kind.NODE: tables.NODES,
     Kind.PRESENCE: tables.PRESENCE,
     Kind.PRIMARY: tables.PRIMARIES,
+    Kind.FOLLOWING: tables.FOLLOWING,
 }
 
 
-def kind_of(record: Record) -> Kind:
+def kind_of(record: Record) -> Kind:  # noqa: C901 - a case for each class
     """Return the record's class."""
     match record:
         case Counters():
@@ -81,13 +83,17 @@ def kind_of(record: Record) -> Kind:
             return Kind.PRESENCE
         case Primary():
             return Kind.PRIMARY
+        case Following():
+            return Kind.FOLLOWING
         case Deployment():
             return Kind.DEPLOYMENT
         case _:
             assert_never(record)
 
 
-def to_row(tailnet: TailnetName, record: Record) -> Values:
+def to_row(  # noqa: C901 - a case for each class
+    tailnet: TailnetName, record: Record
+) -> Values:
     """Return the record as a row of its table.
 
     `Counters` become columns of ``tailnets`` without its name; a `Deployment` lacks its revision.
@@ -114,6 +120,8 @@ def to_row(tailnet: TailnetName, record: Record) -> Values:
             }
         case Primary():
             return {"tailnet": tailnet, "prefix": str(record.prefix), "node_id": record.node}
+        case Following(status=status, asked=asked, answered=answered):
+            return {"tailnet": tailnet, "status": status, "asked": asked, "answered": answered}
         case Deployment():
             return {"tailnet": tailnet, **rows.deployment_values(record)}
         case _:
@@ -146,6 +154,8 @@ def from_row(kind: Kind, row: Row[Any]) -> Record:  # noqa: C901 - a case for ea
             return Presence(NodeId(row.node_id), ReplicaId(row.replica), row.since)
         case Kind.PRIMARY:
             return Primary(parse_prefix(row.prefix), NodeId(row.node_id))
+        case Kind.FOLLOWING:
+            return Following(row.status, row.asked, row.answered)
         case Kind.DEPLOYMENT:
             raise ValueError("a deployment is read together with its declaration")
         case _:
@@ -173,6 +183,8 @@ def key_columns(kind: Kind, key: RecordKey) -> Values:
             return {"node_id": node, "replica": replica}
         case Kind.PRIMARY, prefix:
             return {"prefix": prefix}
+        case Kind.FOLLOWING, _:
+            return {}
         case _:
             return {"id": key}
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import Column, Row, Select, bindparam, func, select
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,6 +50,12 @@ Rows = dict[Kind, Sequence[Row[Any] | Broken]]
 #: LIMIT: keys per IN list; SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _KEYS_PER_READ: Final = 500
 
+
+def _keys(kind: Kind) -> list[Column[Any]]:
+    """Return the columns of the class's key, the tailnet left out."""
+    return [column for column in TABLES[kind].primary_key.columns if column.name != "tailnet"]
+
+
 _TAILNET = select(TAILNETS).where(TAILNETS.c.name == bindparam("tailnet"))
 _IN_FORCE = select(DEPLOYMENTS).where(
     DEPLOYMENTS.c.tailnet == bindparam("tailnet"), DEPLOYMENTS.c.revision == bindparam("revision")
@@ -66,15 +72,12 @@ _ALL: Final = {
     .order_by(*table.primary_key.columns)
     for kind, table in TABLES.items()
 }
+#: By the first column of the key after the tailnet; there is none where a tailnet has one record.
 _SOME: Final = {
-    kind: select(table)
-    .where(
-        table.c.tailnet == bindparam("tailnet"),
-        # The first of the key after the tailnet.
-        table.primary_key.columns.values()[1].in_(bindparam("keys", expanding=True)),
+    kind: query.where(
+        *(column.in_(bindparam("keys", expanding=True)) for column in _keys(kind)[:1])
     )
-    .order_by(*table.primary_key.columns)
-    for kind, table in TABLES.items()
+    for kind, query in _ALL.items()
 }
 
 
@@ -188,7 +191,9 @@ async def _key_at(
     connection: AsyncConnection, kind: Kind, one: Select[Any], parameters: Mapping[str, Any]
 ) -> object:
     """Return the key of a row of which only that may be readable; None if not even that is."""
-    keys = [column for column in TABLES[kind].primary_key.columns if column.name != "tailnet"]
+    keys = _keys(kind)
+    if not keys:
+        return None
     try:
         row = (await connection.execute(one.with_only_columns(*keys), parameters)).one()
     except Exception as error:
@@ -227,5 +232,7 @@ def key_in(kind: Kind, row: Row[Any] | Broken) -> RecordKey:
     if kind is Kind.PRIMARY:
         prefix: RecordKey = row.prefix
         return prefix
+    if kind is Kind.FOLLOWING:
+        return None
     key: RecordKey = row.id
     return key

@@ -262,6 +262,18 @@ class PrimaryRow(_Row, table=True):
     node_id: int = _number()
 
 
+class FollowingRow(_Row, table=True):
+    """`domain.record.Following`; one for each tailnet."""
+
+    __tablename__ = "following"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    status: str = Field(sa_type=Text)
+    asked: int = _number()
+    answered: int = _number()
+
+
 class DeploymentRow(_Row, table=True):
     """A commit that was put in force at a revision; ``tailnets.in_force`` says which one is now.
 
@@ -363,6 +375,7 @@ API_KEYS = METADATA.tables["api_keys"]
 LOGINS = METADATA.tables["logins"]
 PRESENCE = METADATA.tables["presence"]
 PRIMARIES = METADATA.tables["primaries"]
+FOLLOWING = METADATA.tables["following"]
 DEPLOYMENTS = METADATA.tables["deployments"]
 JOURNAL = METADATA.tables["journal"]
 SERVER_SECRETS = METADATA.tables["server_secrets"]

@@ -140,7 +140,8 @@ async def test_a_bad_commit_changes_nothing_and_stays_visible(
         bad = here.branch.commit(policy)
         first = await here.reconciler.sync()
         again = await here.reconciler.sync()
-        assert here.engine.snapshot is before
+        assert here.engine.snapshot.deployment is before.deployment
+        assert here.engine.snapshot.access is before.access
         assert here.branch.looks[-1] == (bad, good)
         for status in (first, again):
             assert conditions(status) == expected

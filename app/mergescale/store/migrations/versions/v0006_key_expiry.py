@@ -17,13 +17,11 @@ depends_on = None
 
 def upgrade() -> None:
     """Go from the revision before to this one."""
-    none = sa.false()
-    with op.batch_alter_table("nodes") as table:
-        table.add_column(
-            sa.Column("expiry_disabled", sa.Boolean(), nullable=False, server_default=none)
-        )
-    with op.batch_alter_table("nodes") as table:
-        table.alter_column("expiry_disabled", server_default=None)
+    # Not in batches: SQLite would copy the table.
+    column: sa.Column[bool] = sa.Column(
+        "expiry_disabled", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
+    op.add_column("nodes", column)
 
 
 def downgrade() -> None:
