@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from mergescale.domain.access import FilterRule, SshRule
+from mergescale.domain.access import Access, FilterRule, SshRule
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, covers, parse_prefix
@@ -36,7 +36,7 @@ class TablePolicy:
     approvers: Mapping[str, Collection[str]] = field(default_factory=dict)
     pools: Mapping[str, str] = field(default_factory=dict)
 
-    def resolve(self, snapshot: Snapshot) -> TableAccess:
+    def resolve(self, snapshot: Snapshot, before: Access | None = None) -> TableAccess:
         return TableAccess(self, _seen(snapshot, snapshot.nodes))
 
 

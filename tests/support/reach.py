@@ -45,7 +45,7 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
 
-    def resolve(self, snapshot: Snapshot) -> Access:
+    def resolve(self, snapshot: Snapshot, before: Access | None = None) -> Access:
         return Reach(self, snapshot, {})
 
 

@@ -26,7 +26,7 @@ UNREADABLE = "unreadable"
 class NobodyPolicy:
     """A policy that lets nobody reach anybody."""
 
-    def resolve(self, snapshot: Snapshot) -> Access:
+    def resolve(self, snapshot: Snapshot, before: Access | None = None) -> Access:
         return DENY_ALL
 
 

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 class Policy(Protocol):
     """A validated policy, not yet resolved against any node. Compare by identity."""
 
-    def resolve(self, snapshot: Snapshot) -> Access:
-        """Compile against the nodes and users of `snapshot`; slow for large tailnets."""
+    def resolve(self, snapshot: Snapshot, before: Access | None = None) -> Access:
+        """Compile against the nodes and users of `snapshot`; slow for large tailnets.
+
+        Args:
+            snapshot: its nodes and users.
+            before: what was in force; objects that come out the same keep their identity.
+        """
         ...
 
 

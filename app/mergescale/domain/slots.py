@@ -9,11 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from mergescale.kernel.ids import NodeId, Slot
 
 #: LIMIT: compaction is linear in nodes, so it runs only once half of the slots are dead.
 _DEAD_SLOTS_TOLERATED = 256
+
+
+#: The offsets of the bits of each byte.
+_OFFSETS: Final = tuple(
+    tuple(offset for offset in range(8) if byte >> offset & 1) for byte in range(256)
+)
+#: A set with fewer members than one in so many bits is read bit by bit, else byte by byte.
+_SPARSE: Final = 64
+
+
+def each_bit(bits: int) -> Iterator[int]:
+    """Yield the numbers of the bits that are set, ascending.
+
+    Taking the lowest bit off costs the length of the whole set each time, so large sets are read
+    by bytes.
+    """
+    if bits.bit_count() * _SPARSE < bits.bit_length():
+        while bits:
+            low = bits & -bits
+            yield low.bit_length() - 1
+            bits ^= low
+        return
+    base = 0
+    for byte in bits.to_bytes((bits.bit_length() + 7) // 8, "little"):
+        for offset in _OFFSETS[byte]:
+            yield base + offset
+        base += 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +74,10 @@ class Slots:
 
     def nodes(self, bits: int) -> Iterator[NodeId]:
         """Yield the living nodes of a bitset of this generation, in slot order."""
-        while bits:
-            low = bits & -bits
-            node = self.at[low.bit_length() - 1]
+        for slot in each_bit(bits):
+            node = self.at[slot]
             if node is not None:
                 yield node
-            bits ^= low
 
     def bits(self, nodes: Iterable[NodeId]) -> int:
         """Return the bitset of these nodes; those without a slot are left out."""

@@ -14,8 +14,6 @@ from typing import Final, NamedTuple
 
 from mergescale.domain.access import (
     Access,
-    CapGrant,
-    Destination,
     FilterRule,
     NodeCapabilities,
     Sources,
@@ -23,30 +21,29 @@ from mergescale.domain.access import (
 )
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
-from mergescale.domain.slots import Slots
+from mergescale.domain.slots import Slots, each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import User
 from mergescale.kernel.ids import NodeId, Slot, UserId
-from mergescale.policy.compiled import CompiledPolicy, CompiledRule, Steered, TargetKind, Wide
+from mergescale.policy.carryover import Index, Resolved, compare, index_of
+from mergescale.policy.compiled import CompiledPolicy, CompiledRule, TargetKind
 from mergescale.policy.membership import (
     Moves,
     Seat,
     Table,
     Usher,
-    each_bit,
-    empty_table,
+    fill,
     update,
 )
 from mergescale.policy.places import (
     ALL_SOURCES,
     TAILNET_SOURCES,
-    addresses,
+    filter_rule,
+    is_written,
     leads_into,
-    own_prefixes,
 )
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
-from mergescale.policy.selectors import Range
 from mergescale.policy.ssh.resolve import SshAccess
 
 _NO_ATTRIBUTES: Final[NodeCapabilities] = {}
@@ -90,21 +87,34 @@ class _Memory:
     capabilities: dict[int, NodeCapabilities] = field(default_factory=dict)
 
 
-def resolve(policy: CompiledPolicy, snapshot: Snapshot) -> Access:
-    """Resolve against all nodes of the snapshot."""
+def resolve(
+    policy: CompiledPolicy, snapshot: Snapshot, before: Access | None = None
+) -> ResolvedAccess:
+    """Resolve against all nodes of the snapshot.
+
+    Args:
+        policy: what to resolve.
+        snapshot: its nodes and users.
+        before: what was in force; filters that come out the same are taken over with their
+            identity.
+    """
     usher = Usher(policy, snapshot)
-    seats: dict[Slot, Seat | None] = {
-        slot: usher.seat(snapshot.nodes[node]) for node, slot in snapshot.slots.of.items()
+    seats = {
+        slot: seat
+        for node, slot in snapshot.slots.of.items()
+        if (seat := usher.seat(snapshot.nodes[node])) is not None
     }
-    table, _ = update(policy, empty_table(policy), seats)
-    ssh = SshAccess(policy, table)
-    return ResolvedAccess(policy, snapshot.slots, table, _Memory(), ssh)
+    table = fill(policy, seats)
+    access = ResolvedAccess(policy, snapshot.slots, table, _Memory(), SshAccess(policy, table))
+    if isinstance(before, ResolvedAccess):
+        access.take_over(before)
+    return access
 
 
 class ResolvedAccess:
     """Implements `domain.access.Access`."""
 
-    __slots__ = ("_memory", "_policy", "_reach", "_slots", "_ssh", "_table")
+    __slots__ = ("_index", "_memory", "_policy", "_slots", "_ssh", "_table")
 
     def __init__(
         self,
@@ -119,7 +129,7 @@ class ResolvedAccess:
         self._table = table
         self._memory = memory
         self._ssh = ssh
-        self._reach = tuple(self._reached(rule) for rule in policy.rules)
+        self._index: Index | None = None
 
     @property
     def policy(self) -> CompiledPolicy:
@@ -230,20 +240,20 @@ class ResolvedAccess:
         principals = of_node(node.tags, owner, self._policy.groups_of)
         return self._policy.ownership.approves(principals, prefix)
 
-    def _reached(self, rule: CompiledRule) -> int:
-        bits = 0
-        for target in each_bit(rule.among):
-            bits |= self._table.targets[target]
-        return bits
+    @property
+    def _rules(self) -> Index:
+        """The index; made when it is first asked for."""
+        if self._index is None:
+            self._index = index_of(self._policy, self._table)
+        return self._index
 
     def _seen(self, seat: Seat) -> int:
         """Return whom the rules let it reach or be reached by."""
-        seen = 0
-        for rule, reach in zip(self._policy.rules, self._reach, strict=True):
-            if seat.sources >> rule.source & 1:
-                seen |= reach
-        for rule, _, _ in self._parts(seat.targets):
-            seen |= self._table.sources[rule.source]
+        seen, index = 0, self._rules
+        for source in each_bit(seat.sources):
+            seen |= index.reached_from[source]
+        for target in each_bit(seat.targets):
+            seen |= index.let_in[target]
         return seen
 
     def _answered_through(self, prefix: Prefix) -> int:
@@ -255,16 +265,17 @@ class ResolvedAccess:
         first, last = int(prefix.network_address), int(prefix.broadcast_address)
         inside = lookup.always | lookup.by_address.meeting(prefix.version, first, last)
         reached = 0
-        for rule, reach in zip(self._policy.rules, self._reach, strict=True):
-            if inside >> rule.source & 1:
-                reached |= reach
+        for source in each_bit(inside):
+            reached |= self._rules.reached_from[source]
         return reached
 
     def _parts(self, targets: int) -> tuple[_Part, ...]:
         found = self._memory.parts.get(targets)
         if found is None:
+            rules, index = self._policy.rules, self._rules
+            numbers = {one for target in each_bit(targets) for one in index.rules_to[target]}
             found = self._memory.parts[targets] = tuple(
-                self._part(rule, targets) for rule in self._policy.rules if rule.among & targets
+                self._part(rules[number], targets) for number in sorted(numbers)
             )
         return found
 
@@ -272,7 +283,7 @@ class ResolvedAccess:
         kinds = self._policy.targets
         targets = tuple((kinds[one], ports) for one, ports in rule.targets if among >> one & 1)
         hits = sum(1 << at for at, (one, _) in enumerate(rule.targets) if among >> one & 1)
-        alike = not rule.capabilities and all(_is_written(one) for one, _ in targets)
+        alike = not rule.capabilities and all(is_written(one) for one, _ in targets)
         return _Part(rule, targets, (id(rule), hits) if alike else None)
 
     def _filter(self, seat: Seat) -> Iterator[tuple[str, FilterRule]]:
@@ -289,12 +300,12 @@ class ResolvedAccess:
         for rule in self._policy.own_rules:
             if seat.sources >> rule.source & 1:
                 targets = tuple((self._policy.targets[one], ports) for one, ports in rule.targets)
-                yield rule.name, _filter_rule(rule, targets, seat, self._own_sources(seat.owner))
+                yield rule.name, filter_rule(rule, targets, seat, self._own_sources(seat.owner))
 
     def _chunk(
         self, rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat
     ) -> FilterRule:
-        return _filter_rule(rule, targets, seat, self._sources(rule.source))
+        return filter_rule(rule, targets, seat, self._sources(rule.source))
 
     def _sources(self, number: int) -> Sources:
         found = self._memory.sources.get(number)
@@ -302,22 +313,45 @@ class ResolvedAccess:
             one = self._policy.sources[number]
             if one.anyone:
                 return self._memory.sources.setdefault(number, Sources(ALL_SOURCES))
-            texts = {each.text for each in one.ranges} | self._addresses(self._table.listed[number])
+            written = {each.text for each in one.ranges}
             if one.everyone:
-                texts.update(TAILNET_SOURCES, self._table.subnets)
-            found = self._memory.sources[number] = Sources(tuple(sorted(texts)))
+                written.update(TAILNET_SOURCES, self._table.subnets)
+            found = self._memory.sources[number] = self._listed(written, self._table.listed[number])
         return found
 
     def _own_sources(self, user: UserId) -> Sources:
         found = self._memory.own_sources.get(user)
         if found is None:
-            found = Sources(tuple(sorted(self._addresses(self._table.own[user]))))
+            found = self._listed((), self._table.own[user])
             self._memory.own_sources[user] = found
         return found
 
-    def _addresses(self, slots: int) -> set[str]:
+    def _listed(self, written: Collection[str], slots: int) -> Sources:
+        """Return what is written, sorted, then the addresses of the slots in their order.
+
+        Sorting thousands of addresses for each of hundreds of rules would be most of the work.
+        """
         seats = [self._table.seats[Slot(slot)] for slot in each_bit(slots)]
-        return {address for seat in seats for address in (seat.ipv4, seat.ipv6)}
+        addresses = [*[one.ipv4 for one in seats], *[one.ipv6 for one in seats]]
+        if written:
+            return Sources(tuple(dict.fromkeys([*sorted(written), *addresses])))
+        return Sources(tuple(addresses))
+
+    def take_over(self, before: ResolvedAccess) -> None:
+        """Take over the filters of nodes that no rule concerns which differs from `before`."""
+        if before._slots.generation != self._slots.generation:
+            return
+        alike, stale = compare(
+            Resolved(before._policy, before._table, before._rules),
+            Resolved(self._policy, self._table, self._rules),
+        )
+        lists = before._memory.sources
+        self._memory.sources.update(
+            {number: lists[other] for number, other in alike.items() if other in lists}
+        )
+        for slot, chunks in before._memory.chunks.copy().items():
+            if not stale >> slot & 1:
+                self._memory.chunks[slot] = chunks
 
     def _carried(self, table: Table, moves: Moves) -> _Memory:
         """Return what stays right in the next access."""
@@ -344,28 +378,3 @@ class ResolvedAccess:
             chunks=chunks,
             shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
         )
-
-
-def _filter_rule(
-    rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat, sources: Sources
-) -> FilterRule:
-    if rule.capabilities:
-        own = dict.fromkeys(one for target, _ in targets for one in own_prefixes(target, seat))
-        return FilterRule(sources, (), (), CapGrant(tuple(own), rule.capabilities))
-    places = tuple(
-        Destination(ip, ports.first, ports.last)
-        for target, ports in targets
-        for ip in addresses(target, seat)
-    )
-    return FilterRule(sources, places, rule.protocols)
-
-
-def _is_written(target: TargetKind) -> bool:
-    """Say whether the target reads the same at every node it concerns."""
-    match target:
-        case Range() | Wide.ANYTHING:
-            return True
-        case Steered(to=to):
-            return _is_written(to)
-        case _:
-            return False

@@ -152,8 +152,8 @@ class CompiledPolicy:
     attributes: Attributes
     ssh: tuple[CompiledSsh, ...] = ()
 
-    def resolve(self, snapshot: Snapshot) -> Access:
-        """Resolve against the nodes and users of `snapshot`."""
+    def resolve(self, snapshot: Snapshot, before: Access | None = None) -> Access:
+        """Resolve against the nodes and users of `snapshot`, taking over what stays the same."""
         from mergescale.policy.access import resolve
 
-        return resolve(self, snapshot)
+        return resolve(self, snapshot, before)

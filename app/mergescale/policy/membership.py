@@ -6,13 +6,14 @@ nodes of every source and target; bringing it up to date costs what the changed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
+from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Slot, UserId
 from mergescale.policy.compiled import CompiledPolicy, Lookup, Wide
@@ -45,6 +46,11 @@ class Seat:
     targets: int
     attributes: int
     local_part: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, tuple[Prefix, ...], UserId | None]:
+        """What its filter depends on besides the sources and targets it is in."""
+        return self.ipv4, self.ipv6, self.routes, self.owner
 
     @property
     def subnets(self) -> tuple[Prefix, ...]:
@@ -212,10 +218,33 @@ class Moves:
     owners: frozenset[UserId]
 
 
-def empty_table(policy: CompiledPolicy) -> Table:
-    """Return the table of a tailnet without nodes."""
-    none = (0,) * len(policy.sources)
-    return Table({}, none, none, (0,) * len(policy.targets))
+def fill(policy: CompiledPolicy, seats: Mapping[Slot, Seat]) -> Table:
+    """Return the table of these seats, as `update` would make it from none, but in one go."""
+    size = (max(seats, default=0) >> 3) + 1
+    sources, listed, targets = (
+        [bytearray(size) for _ in numbers]
+        for numbers in (policy.sources, policy.sources, policy.targets)
+    )
+    own: dict[UserId, int] = {}
+    subnets: set[str] = set()
+    for slot, seat in seats.items():
+        at, bit = slot >> 3, 1 << (slot & 7)
+        for sets, numbers in (
+            (sources, seat.sources),
+            (listed, seat.listed),
+            (targets, seat.targets),
+        ):
+            for one in each_bit(numbers):
+                sets[one][at] |= bit
+        if seat.owner is not None:
+            own[seat.owner] = own.get(seat.owner, 0) | 1 << slot
+        if seat.routes:
+            subnets.update(str(one) for one in seat.subnets)
+    return Table(seats, _ints(sources), _ints(listed), _ints(targets), own, tuple(sorted(subnets)))
+
+
+def _ints(sets: list[bytearray]) -> tuple[int, ...]:
+    return tuple(int.from_bytes(one, "little") for one in sets)
 
 
 def update(
@@ -288,11 +317,3 @@ def _move_owner(
     if new is not None:
         own[new] = own.get(new, 0) | 1 << slot
         moved.add(new)
-
-
-def each_bit(bits: int) -> Iterator[int]:
-    """Yield the numbers of the bits that are set, ascending."""
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low

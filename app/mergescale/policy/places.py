@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Final
 
+from mergescale.domain.access import CapGrant, Destination, FilterRule, Sources
 from mergescale.domain.prefixes import Prefix, is_exit
-from mergescale.policy.compiled import Held, Steered, TargetKind, Wide
+from mergescale.policy.compiled import CompiledRule, Held, Steered, TargetKind, Wide
 from mergescale.policy.membership import Seat
+from mergescale.policy.ports import Ports
 from mergescale.policy.selectors import Range
 
 #: ``autogroup:danger-all`` as a source.
@@ -76,5 +78,31 @@ def leads_into(target: TargetKind, prefix: Prefix) -> bool:
         case Range() if not is_exit(prefix):
             first, last = int(prefix.network_address), int(prefix.broadcast_address)
             return target.meets(prefix.version, first, last)
+        case _:
+            return False
+
+
+def filter_rule(
+    rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat, sources: Sources
+) -> FilterRule:
+    """Return what a rule means at the node of `seat`, which is among `targets`."""
+    if rule.capabilities:
+        own = dict.fromkeys(one for target, _ in targets for one in own_prefixes(target, seat))
+        return FilterRule(sources, (), (), CapGrant(tuple(own), rule.capabilities))
+    places = tuple(
+        Destination(ip, ports.first, ports.last)
+        for target, ports in targets
+        for ip in addresses(target, seat)
+    )
+    return FilterRule(sources, places, rule.protocols)
+
+
+def is_written(target: TargetKind) -> bool:
+    """Say whether the target reads the same at every node it concerns."""
+    match target:
+        case Range() | Wide.ANYTHING:
+            return True
+        case Steered(to=to):
+            return is_written(to)
         case _:
             return False

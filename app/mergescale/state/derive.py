@@ -54,7 +54,7 @@ def _access(after: Snapshot, change: Change) -> Access:
     if policy is None:
         return DENY_ALL
     if after.access.policy is not policy:
-        return policy.resolve(after)
+        return policy.resolve(after, after.access)
     return after.access.refreshed(after, change.nodes)
 
 

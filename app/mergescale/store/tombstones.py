@@ -61,7 +61,11 @@ class _NoPolicy:
 
     __slots__ = ()
 
-    def resolve(self, snapshot: Snapshot) -> Access:  # noqa: ARG002
+    def resolve(
+        self,
+        snapshot: Snapshot,  # noqa: ARG002
+        before: Access | None = None,  # noqa: ARG002
+    ) -> Access:
         return DENY_ALL
 
 

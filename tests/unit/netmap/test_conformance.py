@@ -31,9 +31,6 @@ NOISE = {
         " tailnet: names were replaced in the one and not in the other"
     ),
 }
-#: Parts of the language that are not here yet.
-ABSENT = {"nodeattrs"}
-
 needs_captures = pytest.mark.skipif(
     not FOLDER.exists(), reason="the captures are not beside this checkout"
 )
@@ -79,8 +76,6 @@ def faults(case: dict[str, Any]) -> list[str]:
 )
 def test_decisions_are_those_of_the_hosted_service(group: str) -> None:
     """Every captured case gives each node what it was sent, or the rejection, but for noise."""
-    if group in ABSENT:
-        return
     differing = {case["id"]: found for case in cases()[group] if (found := faults(case))}
 
     assert differing.keys() == {case["id"] for case in cases()[group]} & NOISE.keys(), differing

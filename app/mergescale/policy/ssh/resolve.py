@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mergescale.domain.access import SshRule
+from mergescale.domain.slots import each_bit
 from mergescale.kernel.ids import Slot, UserId
 from mergescale.policy.compiled import CompiledPolicy
-from mergescale.policy.membership import Seat, Table, each_bit
+from mergescale.policy.membership import Seat, Table
 
 
 class _Key(NamedTuple):
