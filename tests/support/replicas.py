@@ -108,10 +108,20 @@ class Pair:
 
 
 @contextlib.contextmanager
-def replicas(postgres: PostgresServer, folder: Path, **settings: str) -> Iterator[Pair]:
-    """Run two replicas, the second one after the first, on a database of their own."""
+def replicas(
+    postgres: PostgresServer, folder: Path, *, url: str = "", first_url: str = "", **settings: str
+) -> Iterator[Pair]:
+    """Run two replicas, the second one after the first, on a database of their own.
+
+    Args:
+        postgres: where it is.
+        folder: of this test only.
+        url: of the database; empty for a new one.
+        first_url: how the first replica reaches it, where that is another way.
+        settings: of both.
+    """
     repository = PolicyRepository.from_example(folder / "policy", "01-start-up")
-    url = postgres.new_database()
+    url = url or postgres.new_database()
     settings = {
         "database_url": url,
         "master_key_file": str(folder / "master-key"),
@@ -119,10 +129,9 @@ def replicas(postgres: PostgresServer, folder: Path, **settings: str) -> Iterato
         "relay": "false",
         **settings,
     }
-    one, two = (
-        Replica(ServerProcess(folder / name, repository.folder, settings))
-        for name in ("one", "two")
-    )
+    first = {**settings, "database_url": first_url or url}
+    one = Replica(ServerProcess(folder / "one", repository.folder, first))
+    two = Replica(ServerProcess(folder / "two", repository.folder, settings))
     try:
         one.process.start()
         one.token = two.token = (one.process.state_dir / "admin-token").read_text("ascii").strip()

@@ -29,7 +29,7 @@ CONNECTIONS: Final = 4
 _IMPATIENT: Final = 0.2
 #: PostgreSQL's own deadlines as shares of ours: it ends a statement and says so before we give up
 #: the connection. Who waits for a lock outlasts whoever holds it and does nothing.
-_STATEMENT, _LOCK, _IDLE = 0.9, 0.8, 0.5
+_STATEMENT, _LOCK, _IDLE = 0.9, 0.8, 0.7
 #: The server takes no writes: it is a standby, or was made one.
 _READ_ONLY: Final = "25006"
 #: How often a wait looks up in between; psycopg's own.
