@@ -99,6 +99,7 @@ def test_what_is_broken_in_a_stopped_server_is_found(server: ServerProcess, tmp_
     ended = examined(server, **broken)
     assert (ended.code, bad(ended)) == (0, []), ended.out
     assert "! server: does not run here" in ended.out
+    assert "! relay: none of the server's own: devices behind NAT reach nobody" in ended.out
 
     (copy / "master-key").rename(copy / "away")
     [line] = bad(examined(server, **broken))

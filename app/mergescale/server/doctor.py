@@ -341,7 +341,15 @@ def _names(leaf: x509.Certificate, host: str) -> bool:
 
 def _relay(case: _Case) -> Iterator[Finding]:
     settings = case.settings
-    if not settings.relay or not case.runs:
+    if not settings.relay:
+        yield Finding(
+            "relay",
+            State.WARN,
+            "none of the server's own: devices behind NAT reach nobody without one",
+            "declare one in derp.hujson, or set MERGESCALE_RELAY",
+        )
+        return
+    if not case.runs:
         return
     host, shared = settings.relay_host or settings.url_host, settings.relay_shares_main_port
     port = settings.url_port if shared else Listen.parse(settings.relay_listen).port
