@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -53,11 +53,14 @@ def probe(path: str, target: str, out: Path) -> None:
 
 @contextlib.contextmanager
 def probing(sockets: Mapping[Path, Path], target: str) -> Iterator[None]:
-    """Probe for the block.
+    """Probe for the block, which begins when every server has answered once.
 
     Args:
         sockets: unix socket of a server -> where to write how long its answers took.
         target: what to ask for.
+
+    Raises:
+        RuntimeError: a server did not answer.
     """
     processes = [
         subprocess.Popen(
@@ -68,11 +71,21 @@ def probing(sockets: Mapping[Path, Path], target: str) -> Iterator[None]:
         for unix_socket, out in sockets.items()
     ]
     try:
+        _wait_for(sockets.values())
         yield
     finally:
         for process in processes:
             process.terminate()
             process.wait()
+
+
+def _wait_for(files: Collection[Path]) -> None:
+    """Wait until each file has a line: to start takes a process longer than some measures do."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(path.exists() and path.stat().st_size for path in files):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the API of a server does not answer")
+        time.sleep(PERIOD_S)
 
 
 def latencies(out: Path, start: float, end: float) -> list[float]:

@@ -42,3 +42,4 @@ def test_one_replica_and_two_are_measured(tmp_path: Path) -> None:
     (first,), (last,) = values[2][FIRST_THERE], values[2][LAST_THERE]
     assert 0 < first <= last
     assert values[1][HERE] > [0]
+    assert all(values[count]["slowest API answer meanwhile"] > [0] for count in (1, 2))
