@@ -192,8 +192,8 @@ async def replaced(cut: Cut) -> None:
             await web.sees("laptop", online=False)
             await waited("the lease is ill", lambda: health(holder)[1]["lease"] == "warn")
             await waited("it lags", lambda: health(holder)[1]["following"] == "warn")
-            assert holder.reasons == {"FollowedElsewhere"}
-            await waited("the other follows", lambda: "FollowedElsewhere" not in other.reasons)
+            assert not holder.gitops()["followedHere"]
+            await waited("the other follows", lambda: other.gitops()["followedHere"])
             repository.commit("close", policy=without_access(repository))
             await web.loses("laptop")
             assert "web" in laptop.peers

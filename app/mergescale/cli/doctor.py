@@ -28,7 +28,8 @@ def doctor(context: click.Context, /, screen: Screen, state_dir: str | None) -> 
     ✔ is well, ! may surprise you, ✗ does not work. Exit code 0 without any ✗, 3 with one. Run it
     as the user, and with the settings, of the server.
     """
-    from mergescale.server.doctor import State, examine
+    from mergescale.server.doctor import examine
+    from mergescale.server.findings import State
 
     if state_dir is None and isinstance(context.obj, Given) and context.obj.state_dir is not None:
         state_dir = str(context.obj.state_dir)

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from mergescale.identity.masterkey import MasterKey
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.keys import PrivateKey
 from mergescale.server.configuration import read
+from mergescale.server.findings import Finding, State
 from mergescale.server.master_key import master_key, missing
 from mergescale.server.settings import Listen, Settings
 from mergescale.server.system import SystemClock, SystemEntropy
@@ -47,28 +47,6 @@ _DISK_BYTES: Final = 1 << 30
 #: LIMIT: each client holds one descriptor, and a reconnecting one two for a moment.
 _DESCRIPTORS: Final = 4096
 _EXPIRES_SOON: Final = timedelta(days=14)
-
-
-class State(StrEnum):
-    """How bad a finding is."""
-
-    GOOD = "good"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        help: what to do; empty when nothing is.
-    """
-
-    part: str
-    state: State
-    what: str
-    help: str = ""
 
 
 @dataclass(frozen=True, slots=True)
