@@ -159,7 +159,11 @@ class Edge:
         for server in self._servers:
             server.close()
         for connection in list(self.state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # the others are to end in order all the same
+                log.exception("edge.shutdown-failed")
+                abort_connection(connection)
         if not await self._all_gone(grace_s):
             self._cut()
             await self._all_gone(1.0)

@@ -308,6 +308,9 @@ class EdgeProtocol(HttpToolsProtocol):
         """Give the socket to whoever it is for; return what is still HTTP."""
         if self._takeover is not None:
             self._hand_over_in_turn(self._takeover, rest)
+        elif self._websocket and not all(map(_is_plain, self.headers)):
+            # wsproto decodes these, and would fail with the connection half handed over.
+            self._reject(Rejection(400, "a header of the handshake is not ascii"))
         elif self._websocket:
             self._stop_deadline()
             self._outlet.closed()
@@ -387,3 +390,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _is_plain(header: tuple[bytes, bytes]) -> bool:
+    """Say whether wsproto can read a header: it decodes some, and h11 passes all of them on."""
+    name, value = header
+    return value.isascii() or not name.startswith((b"sec-websocket-", b"host"))

@@ -540,3 +540,25 @@ async def test_uvicorn_still_has_the_attributes() -> None:
     protocol.on_message_begin()
     assert (protocol.url, protocol.headers) == (b"", [])
     assert protocol.scope["state"] == {}
+
+
+@aio
+async def test_one_connection_that_cannot_end_in_order_keeps_no_other_from_it() -> None:
+    """It is cut, and the rest is told as ever."""
+
+    class Broken:
+        aborted = False
+
+        def shutdown(self) -> None:
+            raise RuntimeError("a bug")
+
+        def abort(self) -> None:
+            self.aborted = True
+            at.edge.state.connections.discard(self)
+
+    broken = Broken()
+    async with serving(echo) as at, at.client() as client:
+        at.edge.state.connections.add(broken)  # type: ignore[arg-type] # no uvicorn protocol
+        await at.edge.stop(1)
+        await client.gone.wait()
+        assert (client.goaway, broken.aborted) == (0, True)

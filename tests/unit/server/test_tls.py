@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
 from mergescale.kernel.errors import Invalid
+from mergescale.server import tls
 from mergescale.server.listeners import TcpListener
 from mergescale.server.tls import Certificate, CertificateFiles
-from support.aio import aio
+from support.aio import aio, until
 from support.bridged import echo
 from support.certificates import replace, write
 from support.noise_server import serving
@@ -120,3 +122,39 @@ def test_a_server_does_not_start_with_bad_files(files: CertificateFiles) -> None
     write(files, key=False)
     with pytest.raises(Invalid, match="cannot be used"):
         Certificate(files)
+
+
+@aio
+async def test_the_watch_finds_what_changes(
+    files: CertificateFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it serves: good files are taken, bad ones are told and change nothing, good ones again."""
+    monkeypatch.setattr(tls, "LOOK_S", 0.01)
+    first = write(files)
+    certificate = Certificate(files)
+    listener = TcpListener("127.0.0.1", 0, certificate.context)
+    async with serving(echo, listeners=[listener]) as at, asyncio.TaskGroup() as group:
+        watching = group.create_task(certificate.watch())
+        with capture_logs() as logs:
+            assert await served(at.port) == first
+            for heard in range(1, 3):
+                newest = write(files)
+                await until(lambda said=heard: told(logs, "tls.reloaded") == said)  # type: ignore[misc]
+                assert await served(at.port) == newest
+                replace(files.certificate, b"no certificate")
+                await until(lambda said=heard: told(logs, "tls.kept") == said)  # type: ignore[misc]
+                assert await served(at.port) == newest
+        watching.cancel()
+
+
+def told(logs: list[Any], event: str) -> int:
+    return [entry["event"] for entry in logs].count(event)
+
+
+async def served(port: int) -> int:
+    """Return the serial number that a new handshake sees."""
+    visitor = await Visitor.to(port)
+    try:
+        return visitor.serial
+    finally:
+        visitor.writer.close()
