@@ -10,7 +10,7 @@ import pytest
 
 from support.aio import run
 from support.control_world import Json
-from support.faults import devices, new_key, one_server, register, staff_and_web, started
+from support.faults import IMPATIENT, devices, new_key, one_server, register, staff_and_web, started
 from support.fold import Client
 from support.replicas import Replica, without_access
 from support.server_process import PolicyRepository
@@ -25,7 +25,7 @@ def world(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Replica, PolicyRepository]]:
     """A server for all tests of this module; each has devices of its own."""
-    server, repository = one_server(tmp_path_factory.mktemp("races"))
+    server, repository = one_server(tmp_path_factory.mktemp("races"), within=IMPATIENT)
     with started(server):
         run(staff_and_web(server), deadline_s=DEADLINE_S)
         yield server, repository

@@ -22,6 +22,8 @@ from support.replicas import Replica
 from support.server_process import PolicyRepository, ServerProcess
 
 ALICE = "alice@example.com"
+#: Runs a server whose keepalives, graces and looks for what is due are seconds apart.
+IMPATIENT = (sys.executable, str(Path(__file__).parents[1] / "faults" / "impatient.py"))
 #: LIMIT: what is slowed down on purpose, by a tracer or a false clock, on a busy machine.
 START_S = 90.0
 
