@@ -1,0 +1,93 @@
+"""Flaws that other servers had, and the tests that keep us from having them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TESTS: Final = Path(__file__).parents[1]
+
+_RACES: Final = "faults/test_fault_races.py::"
+_APART: Final = "flows/test_control_isolation.py::"
+_BRIDGE: Final = "unit/control/test_bridge.py::"
+_PROCESS: Final = "hostile/test_hostile_process.py::"
+_WEB: Final = "hostile/test_hostile_web.py::"
+
+#: The flaw in a few words -> where it is tried. A module alone stands for all its tests.
+FLAWS: Final = {
+    "a single-use key used twice at once": [_RACES + "test_a_one_shot_key_admits_one_of_fifty"],
+    "registering with a victim's node key": [
+        _APART + "test_no_way_to_register_takes_another_machines_key"
+    ],
+    "a node found by its node key alone": [
+        _APART + "test_every_handler_that_takes_a_node_key_refuses_another_machines"
+    ],
+    "an expired node back with a spent key": [
+        _APART + "test_an_expired_device_stays_out_with_its_spent_key"
+    ],
+    "one machine registering twenty times": [
+        _RACES + "test_one_machine_registering_twenty_times_is_one_node"
+    ],
+    "bodies of any length before authentication": [_PROCESS + "test_others_do_not_notice"],
+    "pending logins without a bound": [
+        "hostile/test_hostile_logins.py::test_what_pending_logins_leave_behind_is_bounded",
+        "hostile/test_hostile_logins.py::test_a_flood_of_logins_drives_out_nobody",
+    ],
+    "an allocator that spins on a full range": [
+        "faults/test_fault_exhausted.py::test_without_a_free_address_only_newcomers_are_refused"
+    ],
+    "headers of proxies that nobody trusts": [
+        "unit/server/test_proxies.py",
+        _WEB + "test_a_made_up_address_is_no_other_guesser",
+    ],
+    "secrets in logs, metrics and configuration": [
+        "flows/test_operations.py::test_no_secret_leaves_the_server",
+        "flows/test_database_password.py::test_a_password_stays_with_the_database",
+    ],
+    "one bad row that breaks everybody's map": [
+        "faults/test_fault_poison.py::test_nonsense_in_a_column_is_its_own_rows_problem"
+    ],
+    "rapid resets": [_BRIDGE + "test_rapid_resets_are_stopped"],
+    "floods of frames, windows of zero": [
+        _BRIDGE + "test_a_flood_of_any_frame_is_stopped",
+        "property/test_bridge_hostile.py",
+    ],
+    "handshakes without a proof, without a bound": [
+        "hostile/test_hostile_strangers.py::test_silence_from_one_place_leaves_room_for_others"
+    ],
+    "idle sockets until descriptors run out": [_PROCESS + "test_ten_thousand_idle_sockets"],
+    "answers that nobody reads": ["hostile/test_hostile_readers.py"],
+    "a WebSocket header that is no ASCII": [
+        _WEB + "test_a_websocket_header_that_is_no_ascii_harms_nobody"
+    ],
+    "a path out of the static folder": [_WEB + "test_no_file_but_the_static_ones_is_served"],
+    "forms of a million parts": [_WEB + "test_a_form_of_very_many_parts_is_not_read"],
+    "an origin mistaken for a good one": [_WEB + "test_no_other_origin_is_let_in"],
+    "a cache that takes one name for another": [
+        _WEB + "test_answers_are_not_kept_for_somebody_else"
+    ],
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_what_keeps_a_flaw_out_exists(flaw: str) -> None:
+    """Each test is a function that pytest collects and has a claim."""
+    for where in FLAWS[flaw]:
+        path, _, name = where.partition("::")
+        claims = _claims(TESTS / path)
+        assert claims.get(name) if name else claims, f"{where} does not exist or claims nothing"
+
+
+@functools.cache
+def _claims(path: Path) -> dict[str, str | None]:
+    """Return the tests at the top of a module with what they claim."""
+    return {
+        node.name: ast.get_docstring(node)
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }
