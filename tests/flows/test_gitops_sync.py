@@ -241,6 +241,24 @@ async def test_a_folder_of_a_larger_repository_is_followed(tmp_path: Path) -> No
 
 
 @aio
+async def test_fragments_of_a_policy_are_read_and_odd_ones_refused(tmp_path: Path) -> None:
+    """``policy.d`` of the watched folder counts; a link or a file in its place changes nothing."""
+    repository = Repository(tmp_path / "repo")
+    good = repository.commit({"net/policy.d/10-a.hujson": '{"acls": []}'})
+    async with following(source_of(repository, folder="net"), tmp_path / "state") as here:
+        await here.sync()
+        assert here.applied == good
+        repository.commit({"net/policy.d/20-b.hujson": '{"acls": [{}]}'})
+        status = await here.sync()
+        assert here.applied == good
+        assert places(status)[0][0] == "policy.d/20-b.hujson:1:11"
+        repository.commit({"net/policy.d": "{}", "net/policy.hujson": '{"acls": []}'})
+        status = await here.sync()
+        assert here.applied == good
+        assert places(status) == [("policy.d:1:1", "policy.d is not a folder")]
+
+
+@aio
 async def test_two_commits_between_two_looks_end_at_the_newer_one(tmp_path: Path) -> None:
     """A bad commit in between does not matter when the tip is good."""
     repository = Repository(tmp_path / "repo")

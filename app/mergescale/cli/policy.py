@@ -126,14 +126,19 @@ def _names() -> tuple[str, ...]:
 
 def _folder(folder: Path) -> _Files:
     """Read what the server would read of a folder."""
-    found = sorted(one for one in folder.glob("*.hujson") if one.is_file())
+    found = sorted(
+        one
+        for form in ("*.hujson", "policy.d/*.hujson")
+        for one in folder.glob(form)
+        if one.is_file()
+    )
     if not found:
         raise CommandFailed(
             f'there is no {_POLICY} in "{folder}"', help="name the folder that holds the policy"
         )
     return _Files(
-        {one.name: _load(one) for one in found},
-        {one.name: str(one) for one in (folder / _POLICY, *found)},
+        {one.relative_to(folder).as_posix(): _load(one) for one in found},
+        {one.relative_to(folder).as_posix(): str(one) for one in (folder / _POLICY, *found)},
     )
 
 

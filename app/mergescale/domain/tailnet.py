@@ -22,6 +22,7 @@ class Settings:
         device_approval: new nodes wait for an operator unless their key is preauthorized.
         ephemeral_timeout: how long an ephemeral node may be offline before it is removed.
         randomize_client_port: clients choose a random WireGuard port.
+        open_without_rules: a policy with neither ``acls`` nor ``grants`` allows everything.
     """
 
     domain: str = ""
@@ -30,6 +31,7 @@ class Settings:
     device_approval: bool = False
     ephemeral_timeout: timedelta = timedelta(minutes=5)
     randomize_client_port: bool = False
+    open_without_rules: bool = False
 
 
 @dataclass(frozen=True, slots=True)

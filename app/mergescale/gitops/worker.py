@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ MAX_TOTAL_BYTES: Final = 8 << 20
 MAX_FILES: Final = 256
 
 _SUFFIX = ".hujson"
+_FRAGMENTS = "policy.d"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _REGULAR = {"100644", "100755"}
 #: Modes that git has besides files (git-ls-tree): code and message.
@@ -88,8 +90,12 @@ def _read(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[
     entries = store.entries(commit, folder)
     if entries is None:
         return {}, [Fault(folder, "repository.folder", "the watched folder is not in this commit")]
+    entries = [*entries, *_fragments(store, commit, folder, entries)]
     wanted = [entry for entry in entries if entry.name.lower().endswith(_SUFFIX)]
     faults = list(_refused(wanted))
+    if any(one.name == _FRAGMENTS and one.type != "tree" for one in entries):
+        message = f"{_FRAGMENTS} is not a folder"
+        faults.append(Fault(_FRAGMENTS, "repository.kind", message, "put policy files into it"))
     if faults:
         return {}, faults
     contents = store.blobs(entry.oid for entry in wanted)
@@ -102,6 +108,15 @@ def _read(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[
     return files, faults
 
 
+def _fragments(store: Store, commit: str, folder: str, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield what ``policy.d`` holds, under its path in the watched folder."""
+    if not any(entry.name == _FRAGMENTS for entry in entries):
+        return
+    place = f"{folder}/{_FRAGMENTS}" if folder else _FRAGMENTS
+    for entry in store.entries(commit, place) or ():
+        yield replace(entry, name=f"{_FRAGMENTS}/{entry.name}")
+
+
 def _refused(wanted: Sequence[Entry]) -> Iterator[Fault]:
     """Yield what is not a plain small file with a plain name; nothing of it is read."""
     if len(wanted) > MAX_FILES or sum(entry.size_bytes for entry in wanted) > MAX_TOTAL_BYTES:
@@ -110,7 +125,7 @@ def _refused(wanted: Sequence[Entry]) -> Iterator[Fault]:
         return
     for entry in wanted:
         name = _printable(entry.name)
-        if not _NAME.fullmatch(entry.name):
+        if not _NAME.fullmatch(entry.name.removeprefix(f"{_FRAGMENTS}/")):
             message = "the file's name holds odd characters"
             help_ = "use letters, digits, dots, dashes and underscores"
             yield Fault(name, "repository.name", message, help_)

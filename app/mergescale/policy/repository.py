@@ -23,6 +23,7 @@ from mergescale.policy.diagnostics import (
 )
 from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
+from mergescale.policy.fragments import join
 from mergescale.policy.hujson import Value
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
@@ -35,6 +36,8 @@ DERP: Final = "derp.hujson"
 DNS: Final = "dns.hujson"
 TAILNET: Final = "tailnet.hujson"
 SUFFIX: Final = ".hujson"
+#: Further parts of the policy.
+FRAGMENTS: Final = "policy.d/"
 
 #: What may stand beside the policy, with the schema of each.
 SCHEMAS: Final[Mapping[str, Schema]] = {
@@ -56,8 +59,8 @@ def declare(
     """Read a repository.
 
     Args:
-        files: name in the watched folder -> text. Names that do not end in ``.hujson`` and names
-            in folders are left alone.
+        files: path in the watched folder -> text. Names that do not end in ``.hujson`` are left
+            alone, and so are folders other than ``policy.d``.
         tested: run the policy's own tests too. A commit in force was tested when it came; read
             again at a start, it only has to mean what it meant.
 
@@ -65,19 +68,19 @@ def declare(
         What the texts mean, None when there is an error anywhere; and all that is to be said,
         sorted by file and place.
     """
-    ours = {name: text for name, text in files.items() if name.endswith(SUFFIX) and "/" not in name}
+    ours = {name: text for name, text in files.items() if is_ours(name)}
     report = Report()
     _check_names(ours, report)
     values: dict[str, Value] = {}
     found: list[Diagnostic] = []
-    for name in FILES:
+    for name in (*FILES, *_fragments(ours)):
         if name in ours:
             value, said = _parse(name, ours[name])
             found += said
             if value is not None:
                 values[name] = value
     people, settings, names, relays = _read_beside(values, report)
-    policy, said = _read_policy(values, ours, people, settings.domain)
+    policy, said = _read_policy(values, ours, people, settings, report)
     found = [*found, *said, *report.diagnostics()]
     if policy is not None and tested:
         found += (*run_tests(policy), *run_ssh_tests(policy))
@@ -85,6 +88,16 @@ def declare(
     if policy is None or has_errors(diagnostics):
         return None, diagnostics
     return Declaration(policy, settings, names, relays, people), diagnostics
+
+
+def is_ours(path: str) -> bool:
+    """Say whether a path in the watched folder is one that means something."""
+    name = path.removeprefix(FRAGMENTS)
+    return name.endswith(SUFFIX) and "/" not in name
+
+
+def _fragments(files: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in files if name.startswith(FRAGMENTS))
 
 
 def selftest(declaration: Declaration, snapshot: Snapshot | None = None) -> tuple[Diagnostic, ...]:
@@ -101,12 +114,12 @@ def selftest(declaration: Declaration, snapshot: Snapshot | None = None) -> tupl
 
 def _check_names(files: Mapping[str, str], report: Report) -> None:
     # INVARIANT(empty-never-widens): no policy is an error, never an empty or a default policy.
-    if POLICY not in files:
+    if POLICY not in files and not _fragments(files):
         message = f"there is no {POLICY}"
         help_ = "every commit needs one; the policy in force stays"
         report.error("repository.no-policy", file_span(POLICY), message, help_)
     for name in files:
-        if name not in FILES:
+        if name not in FILES and not name.startswith(FRAGMENTS):
             report.unknown("repository.unknown-file", file_span(name), "file", name, FILES)
 
 
@@ -135,17 +148,20 @@ def _read_policy(
     values: Mapping[str, Value],
     files: Mapping[str, str],
     people: tuple[DeclaredUser, ...] | None,
-    domain: str,
+    settings: Settings,
+    report: Report,
 ) -> tuple[CompiledPolicy | None, tuple[Diagnostic, ...]]:
     """Check the policy with what ``users.hujson`` and ``tags.hujson`` add to it."""
-    if POLICY not in values:
+    names = [name for name in (POLICY, *_fragments(files)) if name in files]
+    if not names or not all(name in values for name in names):
         return None, ()
     document, found = check(
-        values[POLICY],
+        join([values[name] for name in names], report),
         extra_groups=_groups(values),
         extra_tags=_tags(values),
         known_users=None if people is None else _known(people),
-        domain=domain,
+        domain=settings.domain,
+        open_without_rules=settings.open_without_rules,
     )
     broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
     return (

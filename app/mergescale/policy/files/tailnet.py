@@ -57,6 +57,11 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
             "default": False,
             "description": "Clients use a random UDP port instead of 41641.",
         },
+        "openWithoutRules": {
+            "type": "boolean",
+            "default": False,
+            "description": "A policy with neither acls nor grants allows everything, as the hosted service has it. Else such a policy is an error.",
+        },
     },
 )
 
@@ -78,6 +83,7 @@ def read(value: Value, report: Report) -> Settings:
             value.get("ephemeralTimeout"), report, defaults.ephemeral_timeout, _LONGEST_TIMEOUT
         ),
         randomize_client_port=forms.boolean(value.get("randomizeClientPort"), default=False),
+        open_without_rules=forms.boolean(value.get("openWithoutRules"), default=False),
     )
 
 
