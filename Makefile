@@ -40,7 +40,7 @@ $(VENV)/.fuzz: $(STAMP) requirements/fuzz.txt
 	@touch $@
 
 fuzz: $(VENV)/.fuzz ## each fuzz target for FUZZ_S seconds (60); what it finds goes to var/fuzz
-	@for target in noise tailcfg derp stun; do mkdir -p var/fuzz/$$target && \
+	@for target in noise tailcfg derp stun hujson policy; do mkdir -p var/fuzz/$$target && \
 	    $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) -max_len=8192 \
 	    -artifact_prefix=var/fuzz/ var/fuzz/$$target || exit 1; done
 

@@ -1,8 +1,9 @@
 """Fuzz one target with atheris (``make fuzz``): ``python tests/fuzz <target> [libFuzzer options]``.
 
-The committed seeds are the beginning; what libFuzzer finds new goes to the first folder it is
-given, never into the seeds. A crash writes its input to the current folder: fix the code, and add
-the input to the seeds, which ``test_fuzz_seeds.py`` replays.
+The committed seeds are the beginning, and for languages a list of words (``<target>.dict``). What
+libFuzzer finds new goes to the first folder it is given, never into the seeds. A crash writes its
+input to the current folder: fix the code, and add the input to the seeds, which
+``test_fuzz_seeds.py`` replays.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ with atheris.instrument_imports(include=["mergescale", "fuzz"]):
 def main() -> None:
     """Run until libFuzzer's own limits (``-max_total_time``) or the first crash."""
     name, *options = sys.argv[1:]
-    seeds = str(HERE / "seeds" / name)
-    atheris.Setup([sys.argv[0], *options, seeds], TARGETS[name])
+    seeds, words = HERE / "seeds" / name, HERE / f"{name}.dict"
+    if words.exists():
+        options.insert(0, f"-dict={words}")
+    atheris.Setup([sys.argv[0], *options, str(seeds)], TARGETS[name])
     atheris.Fuzz()
 
 

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.keys import PrivateKey
+from mergescale.policy.diagnostics import render
 from mergescale.wire import stun
 from mergescale.wire.derp import (
     ClientInfo,
@@ -32,6 +33,8 @@ from mergescale.wire.tailcfg.derpmap import decode_admit_request
 from mergescale.wire.tailcfg.hostinfo import Hostinfo, canonical, decode_hostinfo
 from mergescale.wire.tailcfg.map_request import MAX_ENDPOINTS, decode_map_request
 from mergescale.wire.tailcfg.register import decode_register_request
+from support.hujson_claims import assert_rewritten_well
+from support.policies import diagnose
 
 SERVER, MACHINE = PrivateKey(b"\x01" * 32), PrivateKey(b"\x02" * 32)
 KEY, NONCE = b"\x07" * 32, b"\x22" * 24
@@ -157,6 +160,23 @@ def stun_datagram(data: bytes) -> None:
         assert len(answer) <= len(data)
 
 
+def hujson(data: bytes) -> None:
+    """Read any text and rewrite it: what is promised holds, or the text is refused."""
+    assert_rewritten_well(data.decode("utf-8", "surrogateescape"))
+
+
+def policy(data: bytes) -> None:
+    """Load any text as a policy: there is one, or it is said why not, at places of the text."""
+    text = data.decode("utf-8", "surrogateescape")
+    loaded, found = diagnose(text)
+    assert loaded is not None or found
+    for one in found:
+        span = one.span
+        assert 0 <= span.offset_start <= span.offset_end <= len(text)
+        assert text.count("\n", 0, span.offset_start) == span.start_line - 1
+        assert render(one, text)
+
+
 def _in_pieces(data: bytes, take: Callable[[bytes], object]) -> None:
     """Feed in pieces whose sizes are as odd as the data."""
     start = 0
@@ -171,4 +191,6 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "tailcfg": tailcfg,
     "derp": derp,
     "stun": stun_datagram,
+    "hujson": hujson,
+    "policy": policy,
 }

@@ -9,6 +9,7 @@ from mergescale.policy import hujson
 from mergescale.policy.hujson.extras import SPACE
 from mergescale.policy.hujson.tokens import tokens
 
+_START_IN_COMMENT = re.compile(r"\n[ \t]*/[/*]")
 _ANY_SPACE = re.compile(f"[{SPACE}]+")
 
 #: Codes of errors that leave nothing to rewrite.
@@ -34,7 +35,9 @@ def assert_rewritten_well(text: str) -> None:
         assert "would be larger" in refusal
         return
     formatted = hujson.format(text)
-    assert hujson.format(formatted) == formatted
+    settled = hujson.format(formatted)
+    assert settled == formatted or _misleads(formatted)
+    assert hujson.format(settled) == settled
     assert _meaning(formatted) == value.plain()
     assert _comments(formatted) == _comments(text)
 
@@ -48,6 +51,15 @@ def _refusal(rewrite: hujson.Rewrite, text: str) -> str:
     return ""
 
 
+def _misleads(text: str) -> bool:
+    """Say whether a line within a comment looks like the start of one.
+
+    The reference implementation measures such a line with the space behind it, which it adds
+    itself; so the line may be too long only when it is looked at again.
+    """
+    return any(_START_IN_COMMENT.search(comment) for comment in _raw_comments(text))
+
+
 def _meaning(text: str) -> object:
     value, _ = hujson.parse(text, "f.hujson")
     assert value is not None
@@ -56,8 +68,8 @@ def _meaning(text: str) -> object:
 
 def _comments(text: str) -> list[str]:
     """Return the comments without their white space, which is the layout's."""
-    return [
-        _ANY_SPACE.sub("", text[start:end])
-        for kind, start, end in tokens(text)
-        if kind == "comment"
-    ]
+    return [_ANY_SPACE.sub("", one) for one in _raw_comments(text)]
+
+
+def _raw_comments(text: str) -> list[str]:
+    return [text[start:end] for kind, start, end in tokens(text) if kind == "comment"]

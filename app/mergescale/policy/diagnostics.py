@@ -18,6 +18,8 @@ MAX_DIAGNOSTICS = 200
 #: LIMIT: comparing names is slow, so only so many are tried for one suggestion.
 _MAX_CANDIDATES = 500
 _LONGEST_NAME = 80
+#: LIMIT: characters of a line that are shown; a hostile file is a single one.
+_LONGEST_LINE = 400
 _LINE_END = re.compile("\n")
 
 
@@ -177,7 +179,8 @@ def render(diagnostic: Diagnostic, text: str) -> str:
     end = text.find("\n", start)
     line = text[start : end if end >= 0 else len(text)].rstrip("\r")
     if line.strip():
-        before = line[: span.start_column - 1]
+        cut = max(0, span.start_column - _LONGEST_LINE // 2) if len(line) > _LONGEST_LINE else 0
+        line, before = line[cut : cut + _LONGEST_LINE], line[cut : span.start_column - 1]
         width = span.offset_end - span.offset_start
         width = max(1, min(width, len(line) - len(before)))
         margin = "".join("\t" if char == "\t" else " " for char in before)

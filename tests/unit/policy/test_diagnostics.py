@@ -103,3 +103,17 @@ def test_user_input_is_quoted_short_and_printable() -> None:
     """A message stays one readable line whatever is in it."""
     assert quoted("a\nb\x1b") == '"a\ufffdb\ufffd"'
     assert len(quoted("x" * 500)) == 82
+
+
+def test_an_endless_line_is_shown_in_part() -> None:
+    """The part around the place, so that a file of one line does not fill the screen."""
+    text = '["' + "a" * 5000 + '", ?, "' + "b" * 5000 + '"]'
+    at = text.index("?")
+    wrong = Diagnostic("x", "odd", "", Source(text, "f").span(at, at + 1))
+
+    head, line, mark = render(wrong, text).splitlines()
+
+    assert head == f"f:1:{at + 1}: error: odd"
+    assert len(line) == len("1 | ") + 400
+    assert line[mark.index("^")] == "?"
+    assert mark.count("^") == 1

@@ -2,6 +2,8 @@
 
 SPEC(reference implementation): its `Format`, byte for byte. An object or array is either on one
 line or expanded to one line for each of its children: if it is so already, or would be too long.
+What is laid out stays as it is, but for an oddity of the reference: where a comment's last line
+looks like the start of another, one that just fits is expanded only the second time.
 """
 
 from __future__ import annotations

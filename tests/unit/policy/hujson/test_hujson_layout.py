@@ -18,6 +18,20 @@ def test_a_line_may_have_eighty_bytes() -> None:
     assert hujson.format(longer) == "[\n\t" + longer[1:-1] + "\n]\n"
 
 
+def test_a_comment_takes_a_space_on_either_side() -> None:
+    """Both count for the length of a line."""
+    fits = '[ /*c*/ "' + "a" * 67 + '"]\n'
+    assert hujson.format(fits) == fits
+    longer = fits.replace("a", "aa", 1)
+    assert hujson.format(longer) == "[\n\t" + longer[2:-2] + ",\n]\n"
+
+
+def test_odd_line_ends_are_one() -> None:
+    """A carriage return on either side of a line feed does not move the line's text."""
+    for end in ("\n", "\r\n", "\n\r"):
+        assert hujson.format(f"[/*{end}* a\n* b*/\n]") == "[ /*\n\t * a\n\t * b*/\n]\n"
+
+
 def test_values_are_aligned_by_bytes() -> None:
     """The reference implementation does, though it looks odd."""
     assert hujson.format('{\n"é": 1,\n"abc": 2}') == '{\n\t"é":  1,\n\t"abc": 2\n}\n'
