@@ -52,7 +52,8 @@ COMPILED = tuple(
         '"acls": []',
         """"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}], "nodeAttrs": [
             {"target": ["group:eng", "100.64.0.3"], "attr": ["drive:share", "funnel"]},
-            {"target": ["tag:db"], "app": {"example.com/cap": [{"a": 1}]}}]""",
+            {"target": ["tag:db", "bob@example.com"], "attr": ["disable-ipv4"],
+             "app": {"example.com/cap": [{"a": 1}]}}]""",
         """"acls": [
             {"action": "accept", "src": ["group:eng"], "dst": ["tag:web:80,443", "net1:*"]},
             {"action": "accept", "src": ["tag:db"], "dst": ["*:22"]}]""",

@@ -65,6 +65,10 @@ class TableAccess:
     def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
         return {}
 
+    @property
+    def without_ipv4(self) -> int:
+        return 0
+
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         names = {*tags, *([] if owner is None else [owner.login])}
         return tuple(IPv4Network(one) for who, one in self.policy.pools.items() if who in names)

@@ -101,4 +101,5 @@ def _reachable(snapshot: Snapshot, viewer: NodeId, peer: NodeId) -> set[str]:
         if snapshot.primaries.get(prefix, peer) == peer
         and snapshot.access.users_of(peer, prefix) >> slot & 1
     }
-    return {f"{node.ipv4}/32", f"{node.ipv6}/128", *usable}
+    ipv4 = set() if snapshot.access.without_ipv4 >> snapshot.slot(peer) & 1 else {f"{node.ipv4}/32"}
+    return {*ipv4, f"{node.ipv6}/128", *usable}

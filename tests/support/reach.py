@@ -130,6 +130,10 @@ class Reach:
     def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
         return {}
 
+    @property
+    def without_ipv4(self) -> int:
+        return 0
+
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         return ()
 

@@ -149,6 +149,11 @@ class Access(Protocol):
         """Return what the node is told it may do, besides what every node is (tailcfg CapMap)."""
         ...
 
+    @property
+    def without_ipv4(self) -> int:
+        """The slots of nodes whose IPv4 address nobody is told, themselves included."""
+        ...
+
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
         ...
@@ -178,6 +183,7 @@ class _DenyAll:
 
     __slots__ = ()
     policy = None
+    without_ipv4 = 0
     steered = False
 
     def refreshed(self, snapshot: Snapshot, changed: Collection[NodeId]) -> Access:  # noqa: ARG002

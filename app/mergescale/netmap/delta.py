@@ -84,6 +84,8 @@ class Diff:
         for node in change.nodes:
             if node in sent.nodes and node in now.nodes:
                 self._compare(node)
+        for node in self._readdressed():
+            self._compare(node)
         self._changed = sum(1 << slot for slot in self._edits)
         self._memo: Recent[int, _Kept] = Recent(_MESSAGES)
         self._messages: Recent[tuple[Compression, tuple[Part, ...]], bytes] = Recent(_MESSAGES)
@@ -196,6 +198,15 @@ class Diff:
         """Whether a router that changed may have handed a route on to another (``via``)."""
         steered = self.sent.access.steered or self.now.access.steered
         return steered and bool(self._changed & self._all_routers)
+
+    def _readdressed(self) -> set[NodeId]:
+        """Return the nodes whose IPv4 address a policy takes away or gives back."""
+        sent, now = self.sent, self.now
+        was, shown = sent.access.without_ipv4, now.access.without_ipv4
+        if not self.change.access or not was | shown:
+            return set()
+        differing = {*sent.slots.nodes(was)} ^ {*now.slots.nodes(shown)}
+        return {node for node in differing if node in sent.nodes and node in now.nodes}
 
     @cached_property
     def _all_routers(self) -> int:

@@ -38,15 +38,17 @@ class Face:
         carried: the routes it stands for now: subnet routes it is primary for, and exit routes
             (which have no primary); sorted.
         suffix: what follows its label, without dots at the ends.
+        with_ipv4: its IPv4 address is told.
     """
 
-    __slots__ = ("_hostinfo", "_variants", "carried", "node", "online", "suffix")
+    __slots__ = ("_hostinfo", "_variants", "carried", "node", "online", "suffix", "with_ipv4")
 
     def __init__(self, snapshot: Snapshot, node: Node) -> None:
         self.node = node
         self.online = snapshot.online(node.id)
         self.carried = carried_routes(snapshot, node)
         self.suffix = snapshot.magic_dns_suffix
+        self.with_ipv4 = shows_ipv4(snapshot, node)
         self._hostinfo: bytes | None = None
         self._variants: dict[tuple[Prefix, ...], bytes] = {}
 
@@ -56,6 +58,7 @@ class Face:
             self.node is node
             and self.online == (node.id in snapshot.presence)
             and self.suffix == suffix
+            and self.with_ipv4 == shows_ipv4(snapshot, node)
             and (not node.advertised or self.carried == carried_routes(snapshot, node))
         )
 
@@ -81,7 +84,7 @@ class Face:
         return text
 
     def _struct(self, routes: tuple[Prefix, ...]) -> WireNode:
-        node = self.node
+        node, own = self.node, own_addresses(self.node, with_ipv4=self.with_ipv4)
         rest: dict[str, Any] = {}
         if node.key_expiry is not None:
             rest["key_expiry"] = node.key_expiry
@@ -95,8 +98,8 @@ class Face:
             key=str(node.node_key),
             machine=str(node.machine_key),
             disco_key=str(node.disco_key) if node.disco_key else "",
-            addresses=own_addresses(node),
-            allowed_ips=own_addresses(node) + tuple(map(str, routes)),
+            addresses=own,
+            allowed_ips=own + tuple(map(str, routes)),
             endpoints=node.endpoints,
             derp=legacy_derp(node.home_derp),
             home_derp=node.home_derp,
@@ -117,9 +120,19 @@ def user_on_wire(node: Node) -> UserId:
     return TAGGED_USER_ID if node.user is None else node.user
 
 
-def own_addresses(node: Node) -> tuple[str, str]:
-    """Return tailcfg.Node.Addresses: exactly one /32 and then one /128, as Rust requires."""
-    return f"{node.ipv4}/32", f"{node.ipv6}/128"
+def own_addresses(node: Node, *, with_ipv4: bool = True) -> tuple[str, ...]:
+    """Return tailcfg.Node.Addresses: one /32 and then one /128, or the latter alone.
+
+    LIMIT: today's Rust clients read only maps in which every node has both (spec 2.10).
+    """
+    ipv6 = f"{node.ipv6}/128"
+    return (f"{node.ipv4}/32", ipv6) if with_ipv4 else (ipv6,)
+
+
+def shows_ipv4(snapshot: Snapshot, node: Node) -> bool:
+    """Say whether anybody, the node included, is told its IPv4 address."""
+    without = snapshot.access.without_ipv4
+    return not without or not without >> snapshot.slot(node.id) & 1
 
 
 def carried_routes(snapshot: Snapshot, node: Node) -> tuple[Prefix, ...]:
@@ -233,6 +246,7 @@ def _identity(face: Face) -> tuple[Any, ...]:
         node.tags,
         node.machine_key,
         node.ipv4,
+        face.with_ipv4,
         node.ipv6,
         node.created,
     )

@@ -16,7 +16,7 @@ from mergescale.domain.node import Node
 from mergescale.domain.prefixes import is_exit, sort_key
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role
-from mergescale.netmap.face import own_addresses, user_on_wire
+from mergescale.netmap.face import own_addresses, shows_ipv4, user_on_wire
 from mergescale.wire.tailcfg.encode import encode, plain
 from mergescale.wire.tailcfg.hostviews import self_view
 from mergescale.wire.tailcfg.node import CapMap, legacy_derp
@@ -45,6 +45,7 @@ def self_node(snapshot: Snapshot, node: Node) -> bytes:
     Unlike towards peers, every approved route is in AllowedIPs, also while another router carries
     it, and PrimaryRoutes says which it carries (as the hosted service does).
     """
+    own = own_addresses(node, with_ipv4=shows_ipv4(snapshot, node))
     routes = sorted(node.routes, key=sort_key)
     primary = (p for p in routes if not is_exit(p) and snapshot.primaries.get(p) == node.id)
     rest: dict[str, Any] = {}
@@ -58,8 +59,8 @@ def self_node(snapshot: Snapshot, node: Node) -> bytes:
             user=user_on_wire(node),
             key=str(node.node_key),
             machine=str(node.machine_key),
-            addresses=own_addresses(node),
-            allowed_ips=own_addresses(node) + tuple(map(str, routes)),
+            addresses=own,
+            allowed_ips=own + tuple(map(str, routes)),
             derp=legacy_derp(node.home_derp),
             home_derp=node.home_derp,
             hostinfo=msgspec.Raw(self_view(node.hostinfo)),

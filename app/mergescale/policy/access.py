@@ -74,6 +74,7 @@ class _Memory:
         shared: by `_Part.key`, the chunks that several nodes have.
         visible: (sources, targets) of a seat -> slots, before its own nodes are added.
         users: (router, prefix) -> slots that it lets through.
+        without_ipv4: slots of the seats without an IPv4 address.
         capabilities: attributes of a seat -> what it is told; shared as `parts` is.
     """
 
@@ -85,6 +86,7 @@ class _Memory:
     visible: dict[tuple[int, int], int] = field(default_factory=dict)
     users: dict[tuple[Slot, Prefix], int] = field(default_factory=dict)
     capabilities: dict[int, NodeCapabilities] = field(default_factory=dict)
+    without_ipv4: int | None = None
 
 
 def resolve(
@@ -216,6 +218,18 @@ class ResolvedAccess:
             self._memory.capabilities[seat.attributes] = found
         return found
 
+    @property
+    def without_ipv4(self) -> int:
+        """The slots of nodes whose IPv4 address nobody is told; none in most tailnets."""
+        if not self._policy.attributes.without_ipv4:
+            return 0
+        found = self._memory.without_ipv4
+        if found is None:
+            seats = self._table.seats
+            found = sum(1 << slot for slot, seat in seats.items() if not seat.ipv4)
+            self._memory.without_ipv4 = found
+        return found
+
     def address_pools(self, tags: tuple[str, ...], owner: User | None) -> tuple[IPv4Network, ...]:
         """Return where a new node of this owner takes its IPv4 address; empty for anywhere."""
         return self._policy.attributes.pools(of_node(tags, owner, self._policy.groups_of))
@@ -332,7 +346,7 @@ class ResolvedAccess:
         Sorting thousands of addresses for each of hundreds of rules would be most of the work.
         """
         seats = [self._table.seats[Slot(slot)] for slot in each_bit(slots)]
-        addresses = [*[one.ipv4 for one in seats], *[one.ipv6 for one in seats]]
+        addresses = [*[one.ipv4 for one in seats if one.ipv4], *[one.ipv6 for one in seats]]
         if written:
             return Sources(tuple(dict.fromkeys([*sorted(written), *addresses])))
         return Sources(tuple(addresses))

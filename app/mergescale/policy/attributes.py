@@ -6,12 +6,14 @@ with the same int have the same attributes, as one object.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
 from mergescale.domain.access import NodeCapabilities
 from mergescale.domain.node import Node
+from mergescale.policy.device import attributes_of
 from mergescale.policy.document import NodeAttribute
 from mergescale.policy.principals import Principal
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from mergescale.policy.compiled import Lookup
 
 _CAP: Final = "https://tailscale.com/cap/"
+#: SPEC(hosted service, "CGNAT conflicts"): the node keeps its IPv4 address, but nobody is told it.
+DISABLE_IPV4: Final = "disable-ipv4"
 _HTTPS: Final = "https"
 _FUNNEL: Final = "funnel"
 #: SPEC(hosted service): the ports that may be published with funnel.
@@ -34,25 +38,30 @@ class Attributes:
     Attributes:
         entries: number of the target list, and the entry.
         lookup: from what a node is to the numbers of the target lists it is in.
+        by_system: operating system, as ``node:os`` has it -> bits of what is for it.
+        without_ipv4: bits of the entries that take the IPv4 address away.
     """
 
     entries: tuple[tuple[int, NodeAttribute], ...]
     lookup: Lookup
+    by_system: Mapping[str, int]
+    without_ipv4: int
 
     def named(self, principals: frozenset[Principal]) -> int:
         """Return the bits of the target lists that mean a node by its names, or every node."""
         return self.lookup.always | self.lookup.named(principals)
 
-    def addressed(self, node: Node) -> int:
-        """Return the bits of those that mean the node by one of its own addresses.
+    def of_node(self, node: Node) -> int:
+        """Return the bits of those that mean the node by its own addresses or its system.
 
         A subnet is not its router: the hosts behind it are told nothing.
         """
-        if not self.lookup.by_address.cuts:
-            return 0
         bits = 0
-        for address in (node.ipv4, node.ipv6):
-            bits |= self.lookup.by_address.meeting(address.version, int(address), int(address))
+        if self.lookup.by_address.cuts:
+            for address in (node.ipv4, node.ipv6):
+                bits |= self.lookup.by_address.meeting(address.version, int(address), int(address))
+        if self.by_system:
+            bits |= self.by_system.get(str(attributes_of(node).get("node:os")), 0)
         return bits
 
     def capabilities(self, bits: int) -> NodeCapabilities:

@@ -54,6 +54,8 @@ _SECTIONS: Final = (
     "tests",
     "nodeAttrs",
     "randomizeClientPort",
+    "disableIPv4",
+    "oneCGNATRoute",
     "ssh",
     "sshTests",
     "postures",
@@ -62,8 +64,6 @@ _SECTIONS: Final = (
 )
 _UNSUPPORTED: Final = {
     "defaultSrcPosture": "",
-    "disableIPv4": "",
-    "oneCGNATRoute": "",
     "derpMap": "relays belong into derp.hujson",
     "extraDNSRecords": "DNS belongs into dns.hujson",
 }

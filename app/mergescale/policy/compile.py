@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mergescale.domain.access import Capabilities
-from mergescale.policy.attributes import Attributes
+from mergescale.policy.attributes import DISABLE_IPV4, Attributes
 from mergescale.policy.capabilities import companions
 from mergescale.policy.compiled import (
     CompiledPolicy,
@@ -170,13 +170,18 @@ def compile_policy(document: PolicyDocument) -> CompiledPolicy:
 
 
 def _attributes(document: PolicyDocument) -> Attributes:
-    """Number the target lists of ``nodeAttrs``, apart from the sources of rules."""
+    """Number the target lists of ``nodeAttrs``, apart from the sources of rules; then systems."""
     places = _Places(document.hosts, document.ip_sets)
-    lists = [places.sources(one.targets) for one in document.node_attributes]
+    lists = [one.system or places.sources(one.targets) for one in document.node_attributes]
     numbers = {one: number for number, one in enumerate(dict.fromkeys(lists))}
-    entries = zip(lists, document.node_attributes, strict=True)
+    entries = tuple(zip((numbers[one] for one in lists), document.node_attributes, strict=True))
     return Attributes(
-        tuple((numbers[targets], one) for targets, one in entries), _source_lookup(numbers)
+        entries=entries,
+        lookup=_source_lookup(
+            {one: n for one, n in numbers.items() if isinstance(one, SourceList)}
+        ),
+        by_system={one: 1 << n for one, n in numbers.items() if isinstance(one, str)},
+        without_ipv4=_bits({number for number, one in entries if DISABLE_IPV4 in one.names}),
     )
 
 

@@ -95,6 +95,7 @@ class NodeAttribute:
         names: of ``attr``: capabilities without values.
         apps: capability -> its values, each a JSON text.
         pools: where new devices take their IPv4 address; empty for anywhere.
+        system: devices of this operating system instead of the targets; empty for those.
         origin: where the entry stands.
     """
 
@@ -102,6 +103,7 @@ class NodeAttribute:
     names: tuple[str, ...] = ()
     apps: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
     pools: tuple[IPv4Network, ...] = ()
+    system: str = ""
     origin: Span | None = field(default=None, compare=False)
 
 

@@ -27,7 +27,7 @@ class Seat:
     """One node that takes part.
 
     Attributes:
-        ipv4, ipv6: its addresses as text.
+        ipv4, ipv6: its addresses as text; no IPv4 address where the policy takes it away.
         routes: what it routes, exit routes included.
         owner: None for a tagged node.
         listed: bits of the sources that list its addresses.
@@ -46,6 +46,11 @@ class Seat:
     targets: int
     attributes: int
     local_part: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its addresses, IPv4 first."""
+        return (self.ipv4, self.ipv6) if self.ipv4 else (self.ipv6,)
 
     @property
     def place(self) -> tuple[str, str, tuple[Prefix, ...], UserId | None]:
@@ -97,15 +102,16 @@ class Usher:
             targets |= policy.internet
         if routes:
             targets |= _led(policy.target_lookup, names.principals, routes)
+        attributes = names.attributes | policy.attributes.of_node(node)
         return Seat(
-            ipv4=_text(node.ipv4),
+            ipv4="" if attributes & policy.attributes.without_ipv4 else _text(node.ipv4),
             ipv6=_text(node.ipv6),
             routes=routes,
             owner=node.user,
             listed=listed,
             sources=listed | _addressed(policy.source_lookup, node),
             targets=targets,
-            attributes=names.attributes | policy.attributes.addressed(node),
+            attributes=attributes,
             local_part=self._local_part(node),
         )
 

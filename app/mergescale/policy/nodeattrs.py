@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Any, Final
 
 from mergescale.domain.prefixes import CHROMEOS_V4, SERVICE_V4, TAILNET_V4
-from mergescale.policy.diagnostics import quoted
+from mergescale.policy.attributes import DISABLE_IPV4
+from mergescale.policy.diagnostics import Report, quoted
 from mergescale.policy.document import NodeAttribute
 from mergescale.policy.fields import expect, fields, items, members, string, texts
 from mergescale.policy.files import forms
@@ -31,6 +32,10 @@ from mergescale.policy.selectors import (
 
 #: The capability by which app connectors learn what they stand for (appctype.AppConnectorAttr).
 APP_CONNECTORS: Final = "tailscale.com/app-connectors"
+#: Settings at the top of a policy -> what every device is told.
+_SETTINGS: Final = {"randomizeClientPort": "randomize-client-port", "disableIPv4": DISABLE_IPV4}
+#: SPEC(hosted service): ``oneCGNATRoute`` is about macOS only -> what these devices are told.
+_ONE_ROUTE: Final = {"mac-always": "one-cgnat?v=true", "mac-never": "one-cgnat?v=false"}
 _FIELDS: Final = ("target", "attr", "app", "ipPool")
 _CONNECTOR_FIELDS: Final = ("name", "connectors", "domains", "routes", "presetAppID")
 #: SPEC(hosted service, "Reserved IP addresses"): no pool may overlap these.
@@ -43,14 +48,25 @@ _HARMFUL: Final = "https://tailscale.com/cap/data-plane-audit-logs"
 
 
 def read_node_attributes(sections: Mapping[str, Value], scope: Scope) -> tuple[NodeAttribute, ...]:
-    """Read ``nodeAttrs`` and the settings at the top that tell every device something."""
+    """Read ``nodeAttrs`` and the settings at the top that tell devices something."""
     report = scope.report
     found = [_read(one, scope) for one in items(sections.get("nodeAttrs"), report, "nodeAttrs")]
-    value = sections.get("randomizeClientPort")
-    if value is not None and expect(value, Kind.BOOLEAN, report, "randomizeClientPort"):
-        names = ("randomize-client-port",) if value.scalar else ()
-        found.append(NodeAttribute((Everyone(value.span),), names, origin=value.span))
-    return tuple(found)
+    for setting, name in _SETTINGS.items():
+        value = sections.get(setting)
+        if value is not None and expect(value, Kind.BOOLEAN, report, setting) and value.scalar:
+            found.append(NodeAttribute((Everyone(value.span),), (name,), origin=value.span))
+    return (*found, *_one_route(sections.get("oneCGNATRoute"), report))
+
+
+def _one_route(value: Value | None, report: Report) -> Iterator[NodeAttribute]:
+    text = string(value, report, "oneCGNATRoute")
+    if value is None or not text:
+        return
+    name = _ONE_ROUTE.get(text)
+    if name is None:
+        report.unknown("policy.one-route", value.span, "oneCGNATRoute", text, _ONE_ROUTE)
+    else:
+        yield NodeAttribute((), (name,), system="macos", origin=value.span)
 
 
 def _read(value: Value, scope: Scope) -> NodeAttribute:

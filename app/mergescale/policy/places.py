@@ -48,22 +48,18 @@ def addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
         case Steered(to=to):
             return addresses(to, seat)
         case _:
-            return (seat.ipv4, seat.ipv6)
+            return seat.addresses
 
 
 def own_prefixes(target: TargetKind, seat: Seat) -> tuple[str, ...]:
     """Return the node's own addresses that a target means, as prefixes of one address each."""
-    prefixes = f"{seat.ipv4}/32", f"{seat.ipv6}/128"
+    ips = [ip_address(text) for text in seat.addresses]
     match target:
         case Held(at):
-            ips = ip_address(seat.ipv4), ip_address(seat.ipv6)
-            return tuple(
-                prefix
-                for ip, prefix in zip(ips, prefixes, strict=True)
-                if at.meets(ip.version, int(ip), int(ip))
-            )
+            held = [ip for ip in ips if at.meets(ip.version, int(ip), int(ip))]
         case _:
-            return prefixes
+            held = ips
+    return tuple(f"{ip}/{ip.max_prefixlen}" for ip in held)
 
 
 def leads_into(target: TargetKind, prefix: Prefix) -> bool:

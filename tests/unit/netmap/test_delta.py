@@ -333,3 +333,28 @@ def test_an_attribute_does_not_take_the_value_that_every_node_has() -> None:
         told_so = world("alice@example.com: laptop", declaration=Declaration(policy(TOLD % entry)))
         assert told_whole(told_so, "laptop")["CapMap"]["default-auto-update"] == value
     assert told_whole(told_so, "laptop")["CapMap"]["example.com/x"] == [{"a": 1}]
+
+
+OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}], "nodeAttrs": [%s]}'
+WITHOUT = '{"target": ["100.64.0.2", "100.64.0.3"], "attr": ["disable-ipv4"]}'
+
+
+def test_a_policy_that_takes_ipv4_away_sends_the_node_whole() -> None:
+    """Its peers and itself get it anew, with its subnet routes; back again likewise."""
+    nodes = "alice@example.com: laptop, phone, pad"
+    with_it, without = (Declaration(policy(OPEN % entry)) for entry in ("", WITHOUT))
+    before = routed(world(nodes, declaration=with_it), "phone", "10.1.0.0/16")
+    after = [Put(deployment(without, commit="1" * 40))]
+
+    peer, plain = told(before, after)["PeersChanged"]
+    assert (plain["ID"], plain["Addresses"]) == (3, ["fd7a:115c:a1e0::3/128"])
+    assert (peer["ID"], peer["Addresses"]) == (2, ["fd7a:115c:a1e0::2/128"])
+    assert peer["AllowedIPs"] == ["fd7a:115c:a1e0::2/128", "10.1.0.0/16"]
+    own = told(before, after, "phone")["Node"]
+    assert (own["Addresses"], own["AllowedIPs"]) == (peer["Addresses"], peer["AllowedIPs"])
+
+    back = told(step(before, after), [Put(deployment(with_it, commit="2" * 40))])["PeersChanged"]
+    assert [one["Addresses"] for one in back] == [
+        ["100.64.0.2/32", "fd7a:115c:a1e0::2/128"],
+        ["100.64.0.3/32", "fd7a:115c:a1e0::3/128"],
+    ]

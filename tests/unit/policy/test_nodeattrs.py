@@ -12,7 +12,7 @@ from mergescale.domain.record import Drop, Put
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role
 from mergescale.kernel.ids import UserId
-from support.policies import diagnose, governed, policy, slot_of, underlined
+from support.policies import diagnose, filter_of, governed, policy, slot_of, underlined
 from support.worlds import named, routed, step
 
 NODES = "ana@example.com: laptop; ben@example.com: desk; tag:web: web; tag:db+tag:web: db"
@@ -332,3 +332,102 @@ def test_a_new_role_changes_nothing_that_goes_by_name() -> None:
     after = step(world, [Put(replace(world.users[UserId(1)], role=Role.ADMIN))])
 
     assert told(after) == {"laptop": ["x"]}
+
+
+MAC = b'{"OS":"macOS"}'
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("mac-always", "one-cgnat?v=true"), ("mac-never", "one-cgnat?v=false"), ("", None)],
+)
+def test_one_route_is_told_to_macs_only(written: str, name: str | None) -> None:
+    """Clients of other systems read the same attribute, so they must not have it."""
+    world = governed(NODES, text(oneCGNATRoute=written))
+    assert told(world) == {}
+
+    world = step(world, [Put(replace(named(world, "desk"), hostinfo=MAC))])
+
+    assert told(world) == ({} if name is None else {"desk": [name]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "under", "message"),
+    [
+        ({"oneCGNATRoute": "mac"}, '"mac"', 'oneCGNATRoute "mac" is not known'),
+        ({"oneCGNATRoute": True}, "true", "oneCGNATRoute must be a string, not a boolean"),
+        ({"disableIPv4": "yes"}, '"yes"', "disableIPv4 must be a boolean, not a string"),
+        ({"randomizeClientPort": 1}, "1", "randomizeClientPort must be a boolean, not a number"),
+    ],
+)
+def test_settings_at_the_top_have_types(
+    settings: dict[str, object], under: str, message: str
+) -> None:
+    """What is of another type is an error at the value."""
+    written = text(**settings)
+    compiled, found = diagnose(written)
+
+    assert compiled is None
+    assert [(one.message, underlined(written, one)) for one in found] == [(message, under)]
+
+
+OPEN = [{"action": "accept", "src": ["autogroup:member"], "dst": ["tag:web:80"]},
+        {"action": "accept", "src": ["tag:web"], "dst": ["autogroup:member:22"]},
+        {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}]  # fmt: skip
+
+
+def test_without_ipv4_a_device_is_in_filters_by_ipv6_only() -> None:
+    """As a source, as a destination and among one's own; all others as ever."""
+    entry = {"target": ["tag:db", "ana@example.com"], "attr": ["disable-ipv4"]}
+    world = governed(NODES, text(entry, acls=OPEN))
+
+    sources = {"100.64.0.2", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2"}
+    assert [(set(rule[0]), rule[1]) for rule in filter_of(world, "db")] == [
+        (sources, ["fd7a:115c:a1e0::4:80"])
+    ]
+    tagged = {"100.64.0.3", "fd7a:115c:a1e0::3", "fd7a:115c:a1e0::4"}
+    found = [(set(rule[0]), rule[1]) for rule in filter_of(world, "laptop")]
+    assert sorted(found, key=lambda one: len(one[0])) == [
+        ({"fd7a:115c:a1e0::1"}, ["fd7a:115c:a1e0::1:*"]),
+        (tagged, ["fd7a:115c:a1e0::1:22"]),
+    ]
+    without = {world.nodes[n].name for n in world.slots.nodes(world.access.without_ipv4)}
+    assert without == {"db", "laptop"}
+
+
+def test_disabling_ipv4_for_all_is_the_attribute_of_all() -> None:
+    """The setting at the top tells every device, and takes every IPv4 address away."""
+    world = governed(NODES, text(acls=OPEN, disableIPv4=True))
+
+    assert told(world) == {name: ["disable-ipv4"] for name in world.names}
+    listed = [text for name in world.names for rule in filter_of(world, name) for text in rule[0]]
+    assert listed
+    assert all(one.startswith("fd7a:") for one in listed)
+
+    assert governed(NODES, text(acls=OPEN)).access.without_ipv4 == 0
+
+
+def test_without_ipv4_capabilities_are_held_at_ipv6_only() -> None:
+    """An ``app`` grant names the addresses that a device has."""
+    grant = {"src": ["ana@example.com"], "dst": ["tag:web"], "app": {"example.com/cap": [{}]}}
+    entry = {"target": ["tag:db"], "attr": ["disable-ipv4"]}
+    world = governed(NODES, text(entry, grants=[grant]))
+
+    held = [
+        rule.grant.addresses
+        for name in ("web", "db")
+        for rule in world.access.chunks(slot_of(world, name)).values()
+        if rule.grant is not None
+    ]
+    assert held == [("100.64.0.3/32", "fd7a:115c:a1e0::3/128"), ("fd7a:115c:a1e0::4/128",)]
+
+
+def test_an_address_given_back_is_in_filters_again() -> None:
+    """A refresh follows a device that loses the attribute."""
+    world = governed(NODES, text({"target": ["tag:db"], "attr": ["disable-ipv4"]}, acls=OPEN))
+    assert "100.64.0.4" not in filter_of(world, "laptop")[0][0]
+
+    world = step(world, [Put(replace(named(world, "db"), tags=("tag:web",)))])
+
+    assert any("100.64.0.4" in rule[0] for rule in filter_of(world, "laptop"))
+    assert world.access.without_ipv4 == 0

@@ -246,6 +246,18 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 },
             },
         ),
+        "disableIPv4": {
+            "type": "boolean",
+            "default": False,
+            "description": "Devices have IPv6 addresses only. For some of them: the attribute"
+            " disable-ipv4 in nodeAttrs.",
+        },
+        "oneCGNATRoute": {
+            "type": "string",
+            "enum": ["", "mac-always", "mac-never"],
+            "description": "Whether macOS devices route 100.64.0.0/10 as one. Left out or empty:"
+            " unless something else routes a part of it.",
+        },
         "tests": _entries(
             "Expectations; a commit that breaks one changes nothing.",
             ["src"],

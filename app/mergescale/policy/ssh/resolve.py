@@ -124,5 +124,4 @@ class SshAccess:
     def _addresses(self, slots: int) -> Iterable[str]:
         for slot in each_bit(slots):
             seat = self._table.seats[Slot(slot)]
-            yield seat.ipv4
-            yield seat.ipv6
+            yield from seat.addresses

@@ -33,7 +33,7 @@ class Node(Wire, frozen=True, kw_only=True):
         key_signature: left out when empty.
         machine: ``mkey:`` text; left out when empty.
         disco_key: ``discokey:`` text; left out when empty or unknown, and then the peer is silent.
-        addresses: exactly IPv4/32 then IPv6/128. WIRE(rust): anything else ends its stream.
+        addresses: IPv4/32 then IPv6/128. WIRE(rust): anything else ends its stream.
         allowed_ips: absent means `addresses` (from capability version 112), empty means nothing.
         endpoints: ``ip:port``; left out when empty.
         derp: `legacy_derp` text for capability versions below 111; left out when empty.
@@ -70,7 +70,7 @@ class Node(Wire, frozen=True, kw_only=True):
     key_signature: bytes = b""
     machine: str = ""
     disco_key: str = ""
-    addresses: tuple[str, str]
+    addresses: tuple[str, ...]
     allowed_ips: tuple[str, ...] | UnsetType = UNSET
     endpoints: tuple[str, ...] = ()
     derp: str = ""
