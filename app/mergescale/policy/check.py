@@ -12,6 +12,7 @@ from typing import Final
 from mergescale.domain.prefixes import Prefix
 from mergescale.domain.user import Role
 from mergescale.policy.attrconfig import read_attr_config
+from mergescale.policy.derpmap import read_derp_map
 from mergescale.policy.diagnostics import Diagnostic, Report, quoted
 from mergescale.policy.document import PolicyDocument, RouteApproval, Rule, Target
 from mergescale.policy.fields import expect, fields, items, members, string, texts
@@ -60,11 +61,11 @@ _SECTIONS: Final = (
     "sshTests",
     "postures",
     "attrConfig",
+    "derpMap",
     "$schema",
 )
 _UNSUPPORTED: Final = {
     "defaultSrcPosture": "",
-    "derpMap": "relays belong into derp.hujson",
     "extraDNSRecords": "DNS belongs into dns.hujson",
 }
 _HOST_NAME_STOPS: Final = frozenset('/:@* "')
@@ -120,6 +121,7 @@ def check(
         roles={} if known_users is None else _folded(known_users.roles),
         postures=scope.postures,
         attribute_configs=configs,
+        relays=read_derp_map(sections.get("derpMap"), report),
         node_attributes=read_node_attributes(sections, scope),
         ssh=tuple(
             entry

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 
 from mergescale.domain.access import Capabilities
 from mergescale.domain.prefixes import Prefix
+from mergescale.domain.tailnet import Relays
 from mergescale.domain.user import Role
 from mergescale.policy.attrconfig import AttributeConfig
 from mergescale.policy.diagnostics import Span
@@ -120,6 +121,7 @@ class PolicyDocument:
         roles: login, lower case -> role, as far as people are known.
         postures: ``posture:x`` -> its conditions.
         attribute_configs: ``custom:x`` -> what ``attrConfig`` says of it.
+        relays: of ``derpMap``; None where the policy says nothing of relays.
     """
 
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -136,3 +138,4 @@ class PolicyDocument:
     ssh_tests: tuple[SshTest, ...] = ()
     postures: Mapping[str, Posture] = field(default_factory=dict)
     attribute_configs: Mapping[str, AttributeConfig] = field(default_factory=dict)
+    relays: Relays | None = None

@@ -25,6 +25,7 @@ from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.fragments import join
 from mergescale.policy.hujson import Value
+from mergescale.policy.overlaps import check_overlaps
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers
 from mergescale.policy.selftest import run_tests
 from mergescale.policy.ssh.selftest import run_ssh_tests
@@ -87,7 +88,9 @@ def declare(
     diagnostics = sort_diagnostics(found)
     if policy is None or has_errors(diagnostics):
         return None, diagnostics
-    return Declaration(policy, settings, names, relays, people), diagnostics
+    return Declaration(
+        policy, settings, names, policy.document.relays or relays, people
+    ), diagnostics
 
 
 def is_ours(path: str) -> bool:
@@ -155,8 +158,10 @@ def _read_policy(
     names = [name for name in (POLICY, *_fragments(files)) if name in files]
     if not names or not all(name in values for name in names):
         return None, ()
+    whole = join([values[name] for name in names], report)
+    check_overlaps(whole, values, report)
     document, found = check(
-        join([values[name] for name in names], report),
+        whole,
         extra_groups=_groups(values),
         extra_tags=_tags(values),
         known_users=None if people is None else _known(people),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mergescale.policy.files import forms
+from mergescale.policy.files import derp, forms
 
 _SELECTOR_WORDS: Final = (
     "a login, user:*@domain, group:name, tag:name, autogroup:name, ipset:name, a name of hosts, an"
@@ -246,6 +246,13 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 },
             },
         ),
+        "derpMap": {
+            **{key: derp.SCHEMA[key] for key in ("type", "additionalProperties")},
+            "description": "Relays (DERP regions), as in derp.hujson; only one of them may have any.",
+            "properties": {
+                name: one for name, one in derp.SCHEMA["properties"].items() if name != "$schema"
+            },
+        },
         "disableIPv4": {
             "type": "boolean",
             "default": False,
