@@ -17,6 +17,7 @@ import pytest
 from mergescale.control.app import machine_app
 from mergescale.control.poll import Poller
 from mergescale.control.register import Registrar
+from mergescale.control.sshcheck import SshGate
 from mergescale.domain.snapshot import Snapshot
 from mergescale.identity.secrets import parse
 from mergescale.kernel.ids import AuthKeyId
@@ -150,11 +151,16 @@ async def test_every_handler_that_takes_a_node_key_refuses_another_machines() ->
                 "/machine/map": ("/machine/map", thief.map_request(**stolen)),
                 "/machine/c2n/{token:str}": (answer_to, stolen),
             }
-            app = machine_app(cast("Registrar", None), cast("Poller", None), control.c2n)
+            app = machine_app(
+                cast("Registrar", None), cast("Poller", None), cast("SshGate", None), control.c2n
+            )
             assert {route.path_format for route in app.routes} == {
-                path.replace(":str", "") for path in bodies
+                *(path.replace(":str", "") for path in bodies),
+                "/machine/ssh/action/{source}/to/{target}",
             }
             before = named(control.snapshot, "victim")
+            asked = f"/machine/ssh/action/{before.id}/to/{before.id}?local_user=root"
+            assert (await thief.noise.get(asked)).status == 404
             for path, body in bodies.values():
                 answer = await thief.post(path, body)
                 assert answer.status == 404 or json.loads(answer.body)["Error"] == FOREIGN

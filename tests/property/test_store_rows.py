@@ -19,6 +19,7 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import sort_key
 from mergescale.domain.record import Counters, Following, Presence, Primary, Record, key_of
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import MAX_ID
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
@@ -125,6 +126,18 @@ LOGINS = st.builds(
     state=st.sampled_from(LoginState),
     node=maybe(IDS),
 )
+SSH_CHECKS = st.builds(
+    SshCheck,
+    id=WORDS,
+    source=IDS,
+    user=IDS,
+    target=IDS,
+    local_user=WORDS,
+    created=TIMES,
+    expires=TIMES,
+    state=st.sampled_from(LoginState),
+    decided=maybe(TIMES),
+)
 PRESENCE = st.builds(Presence, IDS, WORDS, TIMES)
 FOLLOWING_ = st.builds(Following, WORDS, IDS, IDS)
 PRIMARIES_ = st.builds(Primary, PREFIXES, IDS)
@@ -145,6 +158,7 @@ TABLED: Mapping[Kind, st.SearchStrategy[Record]] = {
     Kind.AUTH_KEY: AUTH_KEYS,
     Kind.API_KEY: API_KEYS,
     Kind.LOGIN: LOGINS,
+    Kind.SSH_CHECK: SSH_CHECKS,
     Kind.NODE: NODES,
     Kind.PRESENCE: PRESENCE,
     Kind.PRIMARY: PRIMARIES_,

@@ -18,6 +18,7 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.record import Counters, Drop, Presence, Put, Write
 from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import (
     ApiKeyId,
@@ -76,6 +77,15 @@ def everything() -> list[Write]:
         created=START,
         expires=START + timedelta(hours=1),
     )
+    check = SshCheck(
+        LoginId("check-1"),
+        laptop.id,
+        UserId(1),
+        web.id,
+        "ubuntu",
+        START,
+        START + timedelta(hours=1),
+    )
     return [
         *(Put(user) for user in snapshot.users.values()),
         *(Put(node) for node in snapshot.nodes.values()),
@@ -85,6 +95,9 @@ def everything() -> list[Write]:
         Put(ApiKey(ApiKeyId("a1"), b"h" * 32, "admin", START)),
         Put(login),
         Put(replace(login, state=LoginState.APPROVED, node=laptop.id)),
+        Put(check),
+        Put(replace(check, id=LoginId("check-2"), state=LoginState.APPROVED, decided=START)),
+        Drop(check),
         Put(deployment("a")),
         Put(BO),
         Drop(BO),

@@ -73,7 +73,7 @@ def test_kill_9_while_migrating_leaves_before_or_after(database_url: str) -> Non
         env={**os.environ, "PYTHONPATH": str(package)},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=50,
+        timeout=100,
         text=True,
     )
     *died, last = done.stdout.split()

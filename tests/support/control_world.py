@@ -31,6 +31,7 @@ from mergescale.control.limits import Limits
 from mergescale.control.poll import Poller
 from mergescale.control.public import public_handlers
 from mergescale.control.register import HOLD_S, LOGIN_PATH, Registrar
+from mergescale.control.sshcheck import SshGate
 from mergescale.control.upgrade import PROTOCOL, Door, Ts2021
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
@@ -346,7 +347,8 @@ async def controlled(
     hubs = {name: part.hub for name, part in parts.items()}
     throttle = Throttle(failures, clock) if failures is not None else None
     registrar = Registrar(tailnets, bell, RandomEntropy(), URL, hold_s, throttle)
-    inner = machine_app(registrar, Poller(tailnets, hubs, clock), c2n, throttle)
+    gate = SshGate(tailnets, bell, RandomEntropy(), URL, hold_s, throttle)
+    inner = machine_app(registrar, Poller(tailnets, hubs, clock), gate, c2n, throttle)
     service = Service(inner, limits or Limits(), tailnets.knows_machine)
     door = Door(SERVER, RandomEntropy(), service)
     outer = application(

@@ -108,6 +108,7 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
         "auth_keys": dict(snapshot.auth_keys),
         "api_keys": dict(snapshot.api_keys),
         "logins": dict(snapshot.logins),
+        "ssh_checks": dict(snapshot.ssh_checks),
         "presence": dict(snapshot.presence),
         "primaries": dict(snapshot.primaries),
         "following": snapshot.following,

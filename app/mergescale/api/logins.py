@@ -16,6 +16,7 @@ from mergescale.api.device import Device
 from mergescale.api.openapi import ERRORS
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.identity.fingerprint import fingerprint
 from mergescale.identity.secrets import ID_BYTES, stable_id
 from mergescale.kernel.errors import NotFound, RemoteProtocolError
@@ -127,7 +128,7 @@ def _render(snapshot: Snapshot, login: PendingLogin, now: datetime) -> Login:
     node = None if login.node is None else snapshot.nodes.get(login.node)
     return Login(
         id=login.id,
-        state=_state(login, now),
+        state=state_of(login, now),
         hostname=said.hostname,
         os=said.os,
         client_version=said.ipn_version,
@@ -142,7 +143,8 @@ def _render(snapshot: Snapshot, login: PendingLogin, now: datetime) -> Login:
     )
 
 
-def _state(login: PendingLogin, now: datetime) -> State:
+def state_of(login: PendingLogin | SshCheck, now: datetime) -> State:
+    """Return where it stands at a time."""
     match login.state:
         case LoginState.PENDING:
             return "pending" if now < login.expires else "expired"

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from mergescale import __version__
-from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, users
+from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, ssh, users
 from mergescale.cli.backup import backup, restore
 from mergescale.cli.doctor import doctor, unit
 from mergescale.cli.errors import CommandFailed, ExitCode
@@ -59,6 +59,7 @@ for _command in (
     authkeys.app,
     apikeys.app,
     auth.app,
+    ssh.app,
     gitops.app,
     policy.app,
     config.app,

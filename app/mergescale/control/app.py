@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import structlog
-from litestar import Litestar, Request, Response, post
+from litestar import Litestar, Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
@@ -31,6 +31,7 @@ from mergescale.control.c2n import C2n
 from mergescale.control.poll import Poller
 from mergescale.control.register import Registrar
 from mergescale.control.scope import PEER
+from mergescale.control.sshcheck import SshGate
 from mergescale.fanout.turns import Turns
 from mergescale.kernel.errors import Invalid, MergescaleError, NotFound, RemoteProtocolError
 from mergescale.kernel.keys import MachineKey
@@ -76,13 +77,18 @@ AnyRequest = Request[Any, Any, Any]
 
 
 def machine_app(
-    registrar: Registrar, poller: Poller, c2n: C2n, throttle: Throttle | None = None
+    registrar: Registrar,
+    poller: Poller,
+    gate: SshGate,
+    c2n: C2n,
+    throttle: Throttle | None = None,
 ) -> Litestar:
     """Return the application behind every Noise connection.
 
     Args:
         registrar: answers register requests.
         poller: answers map requests.
+        gate: answers whether an SSH login was approved.
         c2n: takes nodes' answers to requests of ours.
         throttle: bounds refused auth keys; None for no bound.
     """
@@ -111,6 +117,16 @@ def machine_app(
             return ASGIResponse(body=answer, media_type=_FRAMES)
         return _Frames(iterator=answer, media_type=_FRAMES)
 
+    @get("/machine/ssh/action/{source:int}/to/{target:int}")
+    async def ssh_action(
+        request: AnyRequest, source: FromPath[int], target: FromPath[int]
+    ) -> Response[bytes]:
+        """Answer with tailcfg.SSHAction."""
+        asked = request.query_params
+        user, check = asked.get("local_user", ""), asked.get("auth_id", "")
+        action = await gate.answer(_machine(request), source, target, user, check)
+        return Response(encode(action), media_type="application/json")
+
     @post(C2N_PATH + "{token:str}", status_code=HTTP_204_NO_CONTENT)
     async def answer_c2n(request: AnyRequest, token: FromPath[str]) -> None:
         """Take a node's answer to a request of ours; nobody reads what we say to it."""
@@ -118,7 +134,7 @@ def machine_app(
             raise NotFound("nobody waits for this")
 
     return Litestar(
-        [register, map_, answer_c2n],
+        [register, map_, ssh_action, answer_c2n],
         openapi_config=None,
         logging_config=None,
         exception_handlers={Exception: _failure},

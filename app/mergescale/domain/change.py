@@ -21,7 +21,8 @@ class Change:
         users: added, replaced or dropped.
         access: the policy was replaced: anybody's filter and peers may differ.
         tailnet: settings, DNS or relays were replaced.
-        logins: pending logins that came, were decided or went; no client's map depends on them.
+        logins: pending logins and SSH checks that came, were decided or went; no client's map
+            depends on them.
         following: what replicas tell each other of the repository; nor on that.
     """
 

@@ -14,6 +14,7 @@ from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
 
@@ -69,6 +70,7 @@ Record = (
     | AuthKey
     | ApiKey
     | PendingLogin
+    | SshCheck
     | Deployment
     | Presence
     | Primary
@@ -100,6 +102,8 @@ def key_of(record: Record) -> RecordKey:
     match record:
         case User(id=key) | Node(id=key) | AuthKey(id=key) | ApiKey(id=key) | PendingLogin(id=key):
             return key
+        case SshCheck(id=check):
+            return check
         case Presence(node=node, replica=replica):
             return node, replica
         case Primary(prefix=prefix):

@@ -31,6 +31,7 @@ from mergescale.domain.record import (
     Write,
 )
 from mergescale.domain.slots import Slots
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.tailnet import Dns, Relays, Settings
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import (
@@ -78,6 +79,7 @@ class Snapshot:
     auth_keys: Mapping[AuthKeyId, AuthKey] = field(default_factory=dict)
     api_keys: Mapping[ApiKeyId, ApiKey] = field(default_factory=dict)
     logins: Mapping[LoginId, PendingLogin] = field(default_factory=dict)
+    ssh_checks: Mapping[LoginId, SshCheck] = field(default_factory=dict)
     presence: Mapping[NodeId, frozenset[ReplicaId]] = field(default_factory=dict)
     primaries: Mapping[Prefix, NodeId] = field(default_factory=dict)
 
@@ -110,6 +112,7 @@ class Snapshot:
         yield from self.auth_keys.values()
         yield from self.api_keys.values()
         yield from self.logins.values()
+        yield from self.ssh_checks.values()
         for node in self.nodes.values():
             yield node
             for replica in self.presence.get(node.id, ()):
@@ -227,6 +230,9 @@ class _Draft:
                 self._dict("api_keys")[record.id] = record
             case PendingLogin():
                 self._put_login(record)
+            case SshCheck():
+                self._dict("ssh_checks")[record.id] = record
+                self._logins.add(record.id)
             case Presence():
                 held = self._peek("presence").get(record.node, frozenset())
                 self._dict("presence")[record.node] = held | {record.replica}
@@ -259,6 +265,9 @@ class _Draft:
                 self._dict("api_keys").pop(api_key, None)
             case PendingLogin(id=login):
                 self._drop_login(login)
+            case SshCheck(id=check):
+                self._dict("ssh_checks").pop(check, None)
+                self._logins.add(check)
             case Presence(node=node, replica=replica):
                 self._leave(node, replica)
             case Primary(prefix=prefix):

@@ -26,8 +26,7 @@ from mergescale.wire.tailcfg.ssh import SSHRule as WireRule
 _RULES: Final = 4096
 _OPEN: Final = b"{" + member(SSHPolicy, "rules") + b"["
 #: SPEC(ssh 5.2): asked over Noise by the destination; it fills in ids and the mapped user.
-ACTION_PATH: Final = "/machine/ssh/action/"
-_HOLD: Final = ACTION_PATH + "$SRC_NODE_ID/to/$DST_NODE_ID?local_user=$LOCAL_USER"
+HOLD_URL: Final = "/machine/ssh/action/$SRC_NODE_ID/to/$DST_NODE_ID?local_user=$LOCAL_USER"
 #: Where recorders listen (tsrecorder's fixed port).
 _RECORDER_PORT: Final = 80
 _UNRECORDED: Final = "sessions here are recorded, and no recorder can be reached"
@@ -70,7 +69,7 @@ def wire_rule(rule: SshRule, server_url: str) -> WireRule:
 def first_action(rule: SshRule, server_url: str) -> SSHAction:
     """Return what happens when the rule matches: accept, ask the server, or refuse."""
     if rule.check_period is not None and (rule.recorders or not rule.recorded):
-        return _recorded(SSHAction(hold_and_delegate=server_url + _HOLD), rule)
+        return _recorded(SSHAction(hold_and_delegate=server_url + HOLD_URL), rule)
     return final_action(rule)
 
 

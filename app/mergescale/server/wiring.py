@@ -21,6 +21,7 @@ from mergescale.control.channel import Service
 from mergescale.control.poll import Poller
 from mergescale.control.public import public_handlers
 from mergescale.control.register import Registrar
+from mergescale.control.sshcheck import SshGate
 from mergescale.control.upgrade import PATH as TS2021_PATH
 from mergescale.control.upgrade import PROTOCOL as TS2021_PROTOCOL
 from mergescale.control.upgrade import Door, Ts2021
@@ -177,6 +178,7 @@ async def wire(settings: Settings, resources: AsyncExitStack) -> Server:
     machines = machine_app(
         Registrar(tailnets, bell, entropy, settings.url, throttle=throttle),
         Poller(tailnets, hubs, clock),
+        SshGate(tailnets, bell, entropy, settings.url, throttle=throttle),
         c2n,
         throttle,
     )

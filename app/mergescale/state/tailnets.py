@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from mergescale.domain.node import Node
 from mergescale.kernel.errors import NotFound
-from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, TailnetName
+from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, TailnetName
 from mergescale.kernel.keys import MachineKey, NodeKey
 from mergescale.state.engine import Engine
 
@@ -82,6 +82,18 @@ class Tailnets:
     def of_login(self, login: LoginId) -> Engine | None:
         """Return the tailnet this pending login waits at."""
         return next((e for e in self if login in e.snapshot.logins), None)
+
+    def of_ssh(self, machine: MachineKey, source: NodeId, target: NodeId) -> Engine | None:
+        """Return the tailnet in which a node of this machine is asked by another to be let in."""
+        for engine in self:
+            nodes = engine.snapshot.nodes
+            if target in nodes and nodes[target].machine_key == machine and source in nodes:
+                return engine
+        return None
+
+    def of_ssh_check(self, check: LoginId) -> Engine | None:
+        """Return the tailnet of this SSH check."""
+        return next((e for e in self if check in e.snapshot.ssh_checks), None)
 
     def of_api_key(self, key: ApiKeyId) -> Engine | None:
         """Return the tailnet this API token belongs to."""

@@ -68,6 +68,10 @@ LOGIN_PLACE: Final = Allowance("login-place", 60, 60.0, "new logins from this ad
 #: LIMIT: 480 in that hour: who has a whole network of addresses gets no more than half either.
 LOGIN_NETWORK: Final = Allowance("login-network", 240, 15.0, "new logins from this network")
 
+#: LIMIT: a destination asks once for each person who logs in; a script that tries again and again
+#: makes others wait, not the people who approve.
+SSH_CHECK: Final = Allowance("ssh-check", 30, 20.0, "SSH checks at this device")
+
 
 class Failures(Protocol):
     """Where replicas share what failed."""

@@ -1,4 +1,4 @@
-"""What time does: ephemeral nodes, logins and keys that nobody needs any more.
+"""What time does: ephemeral nodes, logins, SSH checks and keys that nobody needs any more.
 
 A timer asks `due`, which only looks, and carries `sweep` out when there is something to do. No
 timer per node: after a restart or a takeover there is nothing to set up again.
@@ -15,14 +15,14 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.node import Node
 from mergescale.domain.record import Drop, Write
 from mergescale.domain.snapshot import Snapshot
-from mergescale.state import apikeys, authkeys, logins
+from mergescale.state import apikeys, authkeys, logins, sshchecks
 from mergescale.state.nodes import removal
 from mergescale.state.outcome import Decision, Outcome, outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many of each were removed."""
+    """How many of each were removed; SSH checks count as logins."""
 
     nodes: int
     logins: int
@@ -34,23 +34,26 @@ def due(snapshot: Snapshot, now: datetime) -> bool:
     return (
         any(True for _ in _abandoned(snapshot, now))
         or bool(logins.expired(snapshot, now))
+        or bool(sshchecks.expired(snapshot, now))
         or bool(authkeys.forgotten(snapshot, now))
         or bool(apikeys.forgotten(snapshot, now))
     )
 
 
 def sweep() -> Decision[Swept]:
-    """Remove ephemeral nodes that are offline too long, expired logins, and keys long ended."""
+    """Remove ephemeral nodes that are offline too long, expired logins and SSH checks, old keys."""
 
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[Swept]:
         nodes = list(_abandoned(snapshot, now))
         done = logins.expired(snapshot, now)
+        checks = sshchecks.expired(snapshot, now)
         keys: list[AuthKey | ApiKey] = [*authkeys.forgotten(snapshot, now)]
         keys += apikeys.forgotten(snapshot, now)
         writes: list[Write] = [write for node in nodes for write in removal(snapshot, node)]
         writes += [Drop(login) for login in done]
+        writes += [Drop(check) for check in checks]
         writes += [Drop(key) for key in keys]
-        return outcome(snapshot, writes, Swept(len(nodes), len(done), len(keys)))
+        return outcome(snapshot, writes, Swept(len(nodes), len(done) + len(checks), len(keys)))
 
     return decide
 

@@ -53,6 +53,7 @@ _WIDEST: Final = (
     (Kind.PRIMARY, "routes"),
     (Kind.PRESENCE, "presence"),
     (Kind.LOGIN, "logins"),
+    (Kind.SSH_CHECK, "logins"),
     (Kind.AUTH_KEY, "keys"),
     (Kind.API_KEY, "keys"),
     (Kind.FOLLOWING, "repository"),

@@ -20,6 +20,7 @@ from mergescale.domain.login import PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import parse_prefix
 from mergescale.domain.record import Counters, Following, Presence, Primary, Record, RecordKey
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import User
 from mergescale.kernel.ids import (
     NodeId,
@@ -44,6 +45,7 @@ class Kind(StrEnum):
     AUTH_KEY = "auth-key"
     API_KEY = "api-key"
     LOGIN = "login"
+    SSH_CHECK = "ssh-check"
     NODE = "node"
     PRESENCE = "presence"
     PRIMARY = "primary"
@@ -57,6 +59,7 @@ TABLES: Final[Mapping[Kind, Table]] = {
     Kind.AUTH_KEY: tables.AUTH_KEYS,
     Kind.API_KEY: tables.API_KEYS,
     Kind.LOGIN: tables.LOGINS,
+    Kind.SSH_CHECK: tables.SSH_CHECKS,
     Kind.NODE: tables.NODES,
     Kind.PRESENCE: tables.PRESENCE,
     Kind.PRIMARY: tables.PRIMARIES,
@@ -77,6 +80,8 @@ def kind_of(record: Record) -> Kind:  # noqa: C901 - a case for each class
             return Kind.API_KEY
         case PendingLogin():
             return Kind.LOGIN
+        case SshCheck():
+            return Kind.SSH_CHECK
         case Node():
             return Kind.NODE
         case Presence():
@@ -109,6 +114,8 @@ def to_row(  # noqa: C901 - a case for each class
             return {"tailnet": tailnet, **rows.api_key_values(record)}
         case PendingLogin():
             return {"tailnet": tailnet, **rows.login_values(record)}
+        case SshCheck():
+            return {"tailnet": tailnet, **rows.ssh_check_values(record)}
         case Node():
             return {"tailnet": tailnet, **rows.node_values(record)}
         case Presence():
@@ -148,6 +155,8 @@ def from_row(kind: Kind, row: Row[Any]) -> Record:  # noqa: C901 - a case for ea
             return rows.api_key(row)
         case Kind.LOGIN:
             return rows.login(row)
+        case Kind.SSH_CHECK:
+            return rows.ssh_check(row)
         case Kind.NODE:
             return rows.node(row)
         case Kind.PRESENCE:

@@ -14,6 +14,7 @@ from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, UserId
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
@@ -147,6 +148,36 @@ def login(row: Row[Any]) -> PendingLogin:
         expires=row.expires,
         state=LoginState(row.state),
         node=None if row.node_id is None else NodeId(row.node_id),
+    )
+
+
+def ssh_check_values(check: SshCheck) -> Values:
+    """Return an SSH check as columns."""
+    return {
+        "id": check.id,
+        "source_id": check.source,
+        "user_id": check.user,
+        "target_id": check.target,
+        "local_user": check.local_user,
+        "created": check.created,
+        "expires": check.expires,
+        "state": check.state.value,
+        "decided": check.decided,
+    }
+
+
+def ssh_check(row: Row[Any]) -> SshCheck:
+    """Return the SSH check of a row."""
+    return SshCheck(
+        id=LoginId(row.id),
+        source=NodeId(row.source_id),
+        user=UserId(row.user_id),
+        target=NodeId(row.target_id),
+        local_user=row.local_user,
+        created=row.created,
+        expires=row.expires,
+        state=LoginState(row.state),
+        decided=row.decided,
     )
 
 

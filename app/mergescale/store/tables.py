@@ -227,6 +227,24 @@ class LoginRow(_Row, table=True):
     node_id: int | None = Field(default=None, sa_type=BigInteger)
 
 
+class SshCheckRow(_Row, table=True):
+    """`domain.sshcheck.SshCheck`; what it names may be gone before it is."""
+
+    __tablename__ = "ssh_checks"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    source_id: int = _number()
+    user_id: int = _number()
+    target_id: int = _number()
+    local_user: str
+    created: datetime = _time()
+    expires: datetime = _time()
+    state: str
+    decided: datetime | None = _time(optional=True)
+
+
 class PresenceRow(_Row, table=True):
     """`domain.record.Presence`."""
 
@@ -373,6 +391,7 @@ NODES = METADATA.tables["nodes"]
 AUTH_KEYS = METADATA.tables["auth_keys"]
 API_KEYS = METADATA.tables["api_keys"]
 LOGINS = METADATA.tables["logins"]
+SSH_CHECKS = METADATA.tables["ssh_checks"]
 PRESENCE = METADATA.tables["presence"]
 PRIMARIES = METADATA.tables["primaries"]
 FOLLOWING = METADATA.tables["following"]

@@ -19,6 +19,7 @@ from mergescale.domain.node import Node
 from mergescale.domain.prefixes import parse_prefix
 from mergescale.domain.record import Counters, Following, Presence, Primary, Record, RecordKey
 from mergescale.domain.snapshot import Snapshot
+from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
 from mergescale.kernel.keys import MachineKey, NodeKey
@@ -41,6 +42,8 @@ def tombstone(kind: Kind, key: RecordKey) -> Record:  # noqa: C901 - a case for 
             return ApiKey(ApiKeyId(cast("str", key)), b"", "", _NEVER)
         case Kind.LOGIN:
             return _no_login(LoginId(cast("str", key)))
+        case Kind.SSH_CHECK:
+            return _no_check(LoginId(cast("str", key)))
         case Kind.NODE:
             return _no_node(NodeId(cast("int", key)))
         case Kind.PRESENCE:
@@ -75,6 +78,10 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def _no_login(key: LoginId) -> PendingLogin:
     none = NodeKey.zero()
     return PendingLogin(key, MachineKey.zero(), none, none, b"", False, 0, _NEVER, _NEVER)
+
+
+def _no_check(key: LoginId) -> SshCheck:
+    return SshCheck(key, NodeId(0), UserId(0), NodeId(0), "", _NEVER, _NEVER)
 
 
 def _no_node(key: NodeId) -> Node:

@@ -12,6 +12,7 @@ from mergescale.web import assets
 from mergescale.web.home import home_handler
 from mergescale.web.logins import login_handler
 from mergescale.web.pages import Pages
+from mergescale.web.sshchecks import check_handler
 
 
 def web_handlers(
@@ -30,5 +31,6 @@ def web_handlers(
     return [
         home_handler(pages, server_url),
         login_handler(pages, tailnets, clock),
+        check_handler(pages, tailnets, clock),
         assets.asset_handler(files),
     ]

@@ -41,6 +41,7 @@ COMMANDS = {
         "approve-routes",
         "unapprove-routes",
     ),
+    "ssh": ("list", "approve", "reject"),
     "users": ("list", "create", "suspend", "restore", "role", "delete"),
     "authkeys": ("list", "create", "revoke"),
     "apikeys": ("list", "create", "revoke"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import IPv4Address
 
 from mergescale.domain.access import SshRule
 from mergescale.domain.record import Put
@@ -174,3 +175,15 @@ def test_ssh_rules_admit_no_packets() -> None:
     world = governed(NODES, ssh_text(entry("group:eng", "tag:web", "root"), acls=[]))
     assert [world.access.visible(slot) for slot in world.slots.of.values()] == [0] * 8
     assert told(world, "w1") == []
+
+
+def test_another_address_is_told() -> None:
+    """Of a source and of a recorder alike, when it moves within the tailnet."""
+    rule = entry("tag:db", "tag:web", "root", recorder=["tag:rec"])
+    world = governed(NODES, ssh_text(rule))
+    (before,) = ssh_rules(world, "w1")
+    for name, place in (("d1", "principals"), ("r1", "recorders")):
+        moved = step(world, [Put(replace(named(world, name), ipv4=IPv4Address("100.64.9.9")))])
+        (after,) = ssh_rules(moved, "w1")
+        assert "100.64.9.9" in getattr(after, place)
+        assert replace(after, **{place: getattr(before, place)}) == before

@@ -45,8 +45,7 @@ class Logins:
 
 def admits(mapping: dict[str, str], user: str) -> bool:
     """Say whether a client lets the requested user in under this mapping (spec 5.2)."""
-    local = mapping.get(user, mapping.get("*", ""))
-    return local != "" and not (local == "=" and user == ROOT)
+    return mapping.get(user, mapping.get("*", "")) != ""
 
 
 @dataclass(frozen=True, slots=True)
