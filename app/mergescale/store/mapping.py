@@ -135,7 +135,9 @@ def to_row(  # noqa: C901 - a case for each class
             assert_never(record)
 
 
-def from_row(kind: Kind, row: Row[Any]) -> Record:  # noqa: C901 - a case for each class
+def from_row(  # noqa: C901, PLR0912 - a case for each class
+    kind: Kind, row: Row[Any]
+) -> Record:
     """Return the record that `to_row` made the row of; `Kind.DEPLOYMENT` has its own function.
 
     Raises:
