@@ -6,6 +6,8 @@ giving two nodes one address.
 
 Column types are the portable ones. Integers are 64 bits wide because ids go up to 2^53 and some
 numbers come from clients. Lists are JSON text, keys are 32 raw bytes, times are UTC.
+
+LIMIT(length): one schema, whose tables refer to each other.
 """
 
 from __future__ import annotations
