@@ -55,19 +55,32 @@ IP = {"*": (None, "*"), "22": (None, "22"), "tcp:80-90": ("tcp", "80-90"), "udp:
 START_NODES = "ana@example.com: n1, n2; ben@example.com: n3; eve: n4; tag:a: n5; tag:a+tag:b: n6"
 
 everywhere = [*NAMED, *WRITTEN, *IP_SETS, "*"]
+POSTURES = {
+    "posture:linux": ["node:os == 'linux'"],
+    "posture:new": ["node:os IN ['linux', 'macos']", "node:tsVersion >= '1.40'"],
+}
+SYSTEMS = (
+    b'{"OS":"linux"}',
+    b'{"OS":"macOS","IPNVersion":"1.62.0"}',
+    b'{"OS":"windows","IPNVersion":"1.8.1"}',
+)
+postured = st.lists(st.sampled_from(sorted(POSTURES)), min_size=1, max_size=2)
+
 sources = st.lists(st.sampled_from([*everywhere, "autogroup:danger-all"]), min_size=1, max_size=2)
 places = st.sampled_from([*everywhere, "autogroup:internet"])
 
 
 @st.composite
 def plain_rules(draw: st.DrawFn) -> TEXT:
-    rule = {
+    rule: TEXT = {
         "action": "accept",
         "src": draw(sources),
         "dst": [
             f"{draw(places)}:{draw(st.sampled_from(PORTS))}" for _ in range(draw(st.integers(1, 2)))
         ],
     }
+    if draw(st.integers(0, 3)) == 0:
+        rule["srcPosture"] = draw(postured)
     protocol = draw(st.sampled_from(PROTOCOLS))
     return rule if protocol is None else {**rule, "proto": protocol}
 
@@ -87,6 +100,8 @@ def grants(draw: st.DrawFn) -> TEXT:
         "ip": [draw(st.sampled_from(list(IP)))],
     }
     if draw(st.booleans()):
+        rule["srcPosture"] = draw(postured)
+    if draw(st.booleans()):
         rule["via"] = draw(st.lists(st.sampled_from(TAGS), min_size=1, max_size=2))
     if draw(st.booleans()) and "autogroup:internet" not in rule["dst"]:
         rule["app"] = {"example.com/cap/x": [{"level": 1}], "tailscale.com/cap/drive": []}
@@ -98,7 +113,8 @@ prefix_sets = st.sets(st.sampled_from(PREFIXES), max_size=3)
 
 
 def text_of(acls: list[TEXT], groups: dict[str, list[str]] | None = None) -> str:
-    sections = {
+    sections: TEXT = {
+        "postures": POSTURES,
         "groups": groups or GROUPS,
         "ipsets": IP_SETS,
         "tagOwners": {tag: [] for tag in TAGS},
@@ -116,6 +132,10 @@ def under(acls: list[TEXT], routes: dict[str, set[str]] | None = None) -> Snapsh
         Put(rerouted(snapshot.nodes[snapshot.names[name]], prefixes, prefixes))
         for name, prefixes in (routes or {}).items()
     ]
+    writes += [
+        Put(replace(snapshot.nodes[snapshot.names[name]], hostinfo=said))
+        for name, said in (("n2", SYSTEMS[1]), ("n3", SYSTEMS[2]))
+    ]
     people = (user for user in snapshot.users.values() if user.login in ROLES)
     writes += [Put(replace(user, role=ROLES[user.login])) for user in people]
     return step(snapshot, writes)
@@ -132,6 +152,7 @@ steps = st.one_of(
     st.tuples(st.just("route"), st.integers(0, 9), prefix_sets, prefix_sets),
     st.tuples(st.just("tag"), st.integers(0, 9), st.sampled_from(TAGS)),
     st.tuples(st.just("give"), st.integers(0, 9), st.integers(1, 3)),
+    st.tuples(st.just("system"), st.integers(0, 9), st.sampled_from(SYSTEMS)),
     st.tuples(st.just("authorize"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("suspend"), st.integers(1, 3), st.booleans()),
     st.tuples(st.just("role"), st.integers(1, 3), st.sampled_from([Role.ADMIN, Role.MEMBER])),
@@ -176,6 +197,8 @@ def changed(one: Node, what: str, *rest: Any) -> Node:
             return replace(one, user=None, tags=(tag,))
         case "give", (user,):
             return replace(one, user=UserId(user), tags=())
+        case "system", (said,):
+            return replace(one, hostinfo=said)
         case "authorize", (authorized,):
             return replace(one, authorized=authorized)
         case _:
@@ -361,10 +384,13 @@ def says(
         steered = set(rule.get("via", viewer.tags))
         if "via" in rule and not (steered & {*viewer.tags} and leads(rule["dst"][0], viewer)):
             return False
-        rule = {**plain, "proto": name}
+        asked = {"srcPosture": rule["srcPosture"]} if "srcPosture" in rule else {}
+        rule = {**plain, **asked, "proto": name}
     if protocol not in {None: (1, 6, 17), "tcp": (6,), "udp": (17,)}[rule.get("proto")]:
         return False
     sender = snapshot.nodes.get(snapshot.addresses.get(ip_address(source), NodeId(0)))
+    if "srcPosture" in rule and not has_posture(rule["srcPosture"], sender):
+        return False
     meant = [one for one in rule["src"] if is_source(snapshot, one, source, sender)]
     for written in rule["dst"]:
         place, _, ports = written.rpartition(":")
@@ -377,6 +403,15 @@ def says(
             elif meant and is_target(snapshot, place, viewer, target):
                 return True
     return False
+
+
+def has_posture(names: list[str], sender: Node | None) -> bool:
+    if sender is None:
+        return False
+    said = json.loads(sender.hostinfo)
+    linux = said["OS"] == "linux"
+    new = said["OS"] in {"linux", "macOS"} and said.get("IPNVersion", "0") == "1.62.0"
+    return any({"posture:linux": linux, "posture:new": new}[name] for name in names)
 
 
 def leads(place: str, router: Node) -> bool:

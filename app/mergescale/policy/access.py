@@ -325,10 +325,10 @@ class ResolvedAccess:
         found = self._memory.sources.get(number)
         if found is None:
             one = self._policy.sources[number]
-            if one.anyone:
+            if one.anyone and not one.postures:
                 return self._memory.sources.setdefault(number, Sources(ALL_SOURCES))
-            written = {each.text for each in one.ranges}
-            if one.everyone:
+            written = set() if one.postures else {each.text for each in one.ranges}
+            if one.everyone and not one.postures:
                 written.update(TAILNET_SOURCES, self._table.subnets)
             found = self._memory.sources[number] = self._listed(written, self._table.listed[number])
         return found

@@ -20,7 +20,7 @@ from mergescale.policy.hujson import Kind, Member, Value
 from mergescale.policy.ipsets import read_ip_sets
 from mergescale.policy.nodeattrs import read_node_attributes
 from mergescale.policy.ports import ALL_PORTS
-from mergescale.policy.posturefile import read_postures
+from mergescale.policy.posturefile import read_postures, read_source_postures
 from mergescale.policy.rules import read_acl, read_grant
 from mergescale.policy.scope import ExtraGroup, ExtraTag, KnownUsers, Scope
 from mergescale.policy.selectors import (
@@ -60,12 +60,12 @@ _SECTIONS: Final = (
     "ssh",
     "sshTests",
     "postures",
+    "defaultSrcPosture",
     "attrConfig",
     "derpMap",
     "$schema",
 )
 _UNSUPPORTED: Final = {
-    "defaultSrcPosture": "",
     "extraDNSRecords": "DNS belongs into dns.hujson",
 }
 _HOST_NAME_STOPS: Final = frozenset('/:@* "')
@@ -104,6 +104,10 @@ def check(
     owners = _declare_tags(sections.get("tagOwners"), extra_tags, scope)
     configs = read_attr_config(sections.get("attrConfig"), scope)
     scope.postures.update(read_postures(sections.get("postures"), configs, scope))
+    default = sections.get("defaultSrcPosture")
+    scope.default_postures = read_source_postures(
+        default, scope.postures, scope, "defaultSrcPosture"
+    )
     routes, exits = _read_approvers(sections.get("autoApprovers"), scope)
     document = PolicyDocument(
         groups=scope.groups,

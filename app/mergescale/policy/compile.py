@@ -16,6 +16,7 @@ from mergescale.policy.capabilities import companions
 from mergescale.policy.compiled import (
     CompiledPolicy,
     CompiledRule,
+    Gates,
     Held,
     Lookup,
     SourceList,
@@ -27,6 +28,7 @@ from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument, Rule
 from mergescale.policy.ownership import own
 from mergescale.policy.ports import ALL_PORTS, Ports
+from mergescale.policy.postures import Posture
 from mergescale.policy.principals import Principal, groups_of, named, principal
 from mergescale.policy.segments import cut
 from mergescale.policy.selectors import (
@@ -79,7 +81,8 @@ class Draft:
 
 def resolve_names(draft: Draft) -> Draft:
     """Put addresses in the place of names, and make of each rule its packets and its grants."""
-    places = _Places(draft.document.hosts, draft.document.ip_sets)
+    document = draft.document
+    places = _Places(document.hosts, document.ip_sets)
     flows = [
         flow
         for rule in draft.document.rules
@@ -162,6 +165,7 @@ def compile_policy(document: PolicyDocument) -> CompiledPolicy:
         target_lookup=_target_lookup(draft.targets),
         own_sources=_bits(rule.source for rule in own_rules),
         internet=_bits(bit for one, bit in draft.targets.items() if one is Wide.INTERNET),
+        gates=_gates(draft.sources, document.postures),
         groups_of=groups_of(document),
         ownership=own(document),
         attributes=_attributes(document),
@@ -203,13 +207,14 @@ class _Places:
             case _:
                 return ()
 
-    def sources(self, selectors: Iterable[Selector]) -> SourceList:
+    def sources(self, selectors: Iterable[Selector], postures: Iterable[str] = ()) -> SourceList:
         ones = tuple(selectors)
         return SourceList(
             named(ones),
             frozenset(found for one in ones for found in self.ranges(one)),
             everyone=any(isinstance(one, Everyone) for one in ones),
             anyone=any(isinstance(one, Autogroup) and one.name == DANGER_ALL for one in ones),
+            postures=frozenset(postures),
         )
 
     def targets(self, selector: Selector) -> tuple[TargetKind, ...]:
@@ -235,7 +240,7 @@ def _packets(rule: Rule, places: _Places) -> _Flow:
         for each in places.targets(one.selector)
         if (target := _steered(each, via)) is not None
     ]
-    return _Flow(places.sources(rule.sources), tuple(reach), rule.origin)
+    return _Flow(places.sources(rule.sources, rule.postures), tuple(reach), rule.origin)
 
 
 def _steered(target: TargetKind, via: frozenset[Principal]) -> TargetKind | None:
@@ -253,7 +258,7 @@ def _grants(rule: Rule, places: _Places) -> Iterator[_Flow]:
     """Yield what `rule` lets applications do, and what that gives the other way round."""
     if not rule.capabilities:
         return
-    sources = places.sources(rule.sources)
+    sources = places.sources(rule.sources, rule.postures)
     holders = [_held(each) for one in rule.holders for each in places.targets(one)]
     yield _Flow(sources, _whole(holders), rule.origin, rule.capabilities)
     to_self = [one for one in holders if one is Wide.OWN_DEVICES]
@@ -281,6 +286,7 @@ def _name(flow: _Flow) -> str:
     parts = [
         f"{'*' if flow.sources.everyone else ''}{'!' if flow.sources.anyone else ''}",
         *sorted(sources),
+        *sorted(flow.sources.postures),
         ">",
         *sorted(f"{_text(one.target)} {one.ports}" for one in flow.reach),
         ">",
@@ -321,8 +327,20 @@ def _source_lookup(sources: Mapping[SourceList, int]) -> Lookup:
             by_principal[name] = by_principal.get(name, 0) | 1 << bit
     return Lookup(
         by_principal,
-        cut((bit, each) for one, bit in sources.items() for each in one.ranges),
+        cut((bit, each) for one, bit in sources.items() if not one.postures for each in one.ranges),
         _bits(bit for one, bit in sources.items() if one.everyone or one.anyone),
+        cut((bit, each) for one, bit in sources.items() if one.postures for each in one.ranges),
+    )
+
+
+def _gates(sources: Mapping[SourceList, int], postures: Mapping[str, Posture]) -> Gates:
+    opens: dict[str, int] = {}
+    for one, bit in sources.items():
+        for name in one.postures:
+            opens[name] = opens.get(name, 0) | 1 << bit
+    return Gates(
+        _bits(bit for one, bit in sources.items() if one.postures),
+        tuple((postures[name], bits) for name, bits in opens.items()),
     )
 
 

@@ -17,6 +17,7 @@ from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument
 from mergescale.policy.ownership import Ownership
 from mergescale.policy.ports import Ports
+from mergescale.policy.postures import Attribute, Posture, evaluate
 from mergescale.policy.principals import GroupsOf, Principal
 from mergescale.policy.segments import NOWHERE, Segments
 from mergescale.policy.selectors import Range
@@ -32,12 +33,15 @@ class SourceList:
         ranges: listed as written.
         everyone: ``*``: all tailnet addresses and all approved subnet routes.
         anyone: ``autogroup:danger-all``: every address there is.
+        postures: ``srcPosture``: devices need one of them; then only devices are listed, by their
+            own addresses, since nothing is known of what lies behind a router. Empty for none.
     """
 
     principals: frozenset[Principal]
     ranges: frozenset[Range]
     everyone: bool
     anyone: bool = False
+    postures: frozenset[str] = frozenset()
 
     @property
     def empty(self) -> bool:
@@ -126,6 +130,27 @@ class Lookup:
         return bits
 
 
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Which sources need a posture.
+
+    Attributes:
+        gated: bits of those sources.
+        by_posture: the posture with its conditions, and the bits of the sources it opens.
+    """
+
+    gated: int = 0
+    by_posture: tuple[tuple[Posture, int], ...] = ()
+
+    def opened(self, attributes: Mapping[str, Attribute]) -> int:
+        """Return the bits of the gated sources that a device with these attributes may be in."""
+        bits = 0
+        for posture, opens in self.by_posture:
+            if evaluate(posture, attributes):
+                bits |= opens
+        return bits
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledPolicy:
     """A policy, not yet resolved against nodes; implements ``domain.declaration.Policy``.
@@ -135,6 +160,7 @@ class CompiledPolicy:
         own_rules: those to ``autogroup:self``; their `targets` number only carries ports.
         own_sources: bits of the sources of `own_rules`.
         internet: bit of the internet target, 0 if there is none.
+        gates: sources whose devices need a posture.
         ssh: entries of ``ssh`` in the order that decides.
     """
 
@@ -147,6 +173,7 @@ class CompiledPolicy:
     target_lookup: Lookup
     own_sources: int
     internet: int
+    gates: Gates
     groups_of: GroupsOf
     ownership: Ownership
     attributes: Attributes

@@ -13,7 +13,7 @@ from mergescale.domain.user import Role
 from mergescale.policy.attrconfig import AttributeConfig
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.ports import Ports
-from mergescale.policy.postures import Posture
+from mergescale.policy.postures import Attributes, Posture
 from mergescale.policy.selectors import Range, Selector, Tag
 from mergescale.policy.ssh.document import SshEntry, SshTest
 
@@ -41,6 +41,7 @@ class Rule:
         capabilities: of ``app``; sorted by name.
         via: tags of the routers that packets to subnets and to the internet go through; empty
             for any router.
+        postures: of which the source's device needs one; empty for any device.
     """
 
     sources: tuple[Selector, ...]
@@ -49,6 +50,7 @@ class Rule:
     holders: tuple[Selector, ...] = ()
     capabilities: Capabilities = ()
     via: tuple[Tag, ...] = ()
+    postures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class PolicyTest:
 
     Attributes:
         protocols: what is asked for; empty for TCP or UDP, whichever is admitted.
+        attributes: what the source's device is like, for rules that need a posture.
     """
 
     source: Selector
@@ -86,6 +89,7 @@ class PolicyTest:
     deny: tuple[Probe, ...]
     protocols: tuple[int, ...]
     span: Span = field(compare=False)
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,15 @@ def fields(
     return {name: one for name, one in found.items() if one.kind is not Kind.NULL}
 
 
+def renamed(found: dict[str, Value], legacy: Mapping[str, str], report: Report) -> dict[str, Value]:
+    """Return the fields with old names (old -> new) replaced; report what is written twice."""
+    for old, new in legacy.items():
+        if old in found and new in found:
+            message = f"{old} is the old name of {new}, and both are written"
+            report.error("policy.rule", found[old].span, message, f"remove {old}")
+    return {legacy.get(name, name): one for name, one in found.items()}
+
+
 def members(value: Value | None, report: Report, what: str) -> tuple[Member, ...]:
     """Return the members of an object; report anything else."""
     if value is None or value.kind is Kind.NULL or not expect(value, Kind.OBJECT, report, what):

@@ -17,6 +17,7 @@ from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Slot, UserId
 from mergescale.policy.compiled import CompiledPolicy, Lookup, Wide
+from mergescale.policy.device import attributes_of
 from mergescale.policy.principals import Principal, of_node
 from mergescale.policy.selectors import Range
 from mergescale.policy.ssh.compiled import local_parts
@@ -103,13 +104,17 @@ class Usher:
         if routes:
             targets |= _led(policy.target_lookup, names.principals, routes)
         attributes = names.attributes | policy.attributes.of_node(node)
+        sources = listed | _addressed(policy.source_lookup, node)
+        if gated := policy.gates.gated:
+            opened = sources & policy.gates.opened(attributes_of(node))
+            sources, listed = sources & ~gated | opened, listed & ~gated | opened
         return Seat(
             ipv4="" if attributes & policy.attributes.without_ipv4 else _text(node.ipv4),
             ipv6=_text(node.ipv6),
             routes=routes,
             owner=node.user,
             listed=listed,
-            sources=listed | _addressed(policy.source_lookup, node),
+            sources=sources,
             targets=targets,
             attributes=attributes,
             local_part=self._local_part(node),

@@ -12,9 +12,10 @@ from typing import Final
 from mergescale.policy.capabilities import read_app
 from mergescale.policy.diagnostics import quoted
 from mergescale.policy.document import Rule, Target
-from mergescale.policy.fields import fields, string, texts
+from mergescale.policy.fields import fields, renamed, string, texts
 from mergescale.policy.hujson import Value
 from mergescale.policy.ports import ALL_PORTS, WITH_PORTS, Ports, parse_ports, parse_protocol
+from mergescale.policy.posturefile import read_source_postures
 from mergescale.policy.scope import Scope, is_person
 from mergescale.policy.selectors import (
     INTERNET,
@@ -26,12 +27,10 @@ from mergescale.policy.selectors import (
     parse_selector,
 )
 
-_ACL_FIELDS: Final = ("action", "proto", "src", "dst", "users", "ports")
-_ACL_UNSUPPORTED: Final = {"srcPosture": ""}
+_ACL_FIELDS: Final = ("action", "proto", "src", "dst", "users", "ports", "srcPosture")
 #: What older policies write.
 _LEGACY: Final = {"users": "src", "ports": "dst"}
-_GRANT_FIELDS: Final = ("src", "dst", "ip", "app", "via")
-_GRANT_UNSUPPORTED: Final = {"srcPosture": ""}
+_GRANT_FIELDS: Final = ("src", "dst", "ip", "app", "via", "srcPosture")
 _DEFAULT_ROUTES: Final = frozenset({"0.0.0.0/0", "::/0"})
 _SELF_MISUSED: Final = "autogroup:self can only be used with users, groups, or supported autogroups"
 
@@ -39,13 +38,7 @@ _SELF_MISUSED: Final = "autogroup:self can only be used with users, groups, or s
 def read_acl(value: Value, scope: Scope) -> Rule | None:
     """Read one entry of ``acls``; None when it is reported."""
     report = scope.report
-    found = fields(value, report, what="acls", known=_ACL_FIELDS, unsupported=_ACL_UNSUPPORTED)
-    for old, new in _LEGACY.items():
-        if old in found and new not in found:
-            found[new] = found[old]
-        elif old in found:
-            message = f"{old} is the old name of {new}, and both are written"
-            report.error("policy.rule", found[old].span, message, f"remove {old}")
+    found = renamed(fields(value, report, what="acls", known=_ACL_FIELDS), _LEGACY, report)
     _action(value, found.get("action"), scope)
     protocols = _protocol(found.get("proto"), scope)
     sources = _sources(value, found.get("src"), scope)
@@ -62,15 +55,14 @@ def read_acl(value: Value, scope: Scope) -> Rule | None:
             targets += [Target(selector, ports, protocols) for ports in ranges]
     to_self = [one.selector for one in targets if _is_self(one.selector)]
     _check_self(sources, to_self, found.get("src"), scope, grant=False)
-    return Rule(tuple(sources), tuple(targets), value.span)
+    postures = _postures(found.get("srcPosture"), scope)
+    return Rule(tuple(sources), tuple(targets), value.span, postures=postures)
 
 
 def read_grant(value: Value, scope: Scope) -> Rule | None:
     """Read one entry of ``grants``; None when it is reported."""
     report = scope.report
-    found = fields(
-        value, report, what="grants", known=_GRANT_FIELDS, unsupported=_GRANT_UNSUPPORTED
-    )
+    found = fields(value, report, what="grants", known=_GRANT_FIELDS)
     sources = _sources(value, found.get("src"), scope)
     capabilities = read_app(found.get("app"), scope)
     selectors: list[Selector] = []
@@ -97,11 +89,18 @@ def read_grant(value: Value, scope: Scope) -> Rule | None:
         holders=tuple(selectors) if capabilities else (),
         capabilities=capabilities,
         via=_via(found.get("via"), scope),
+        postures=_postures(found.get("srcPosture"), scope),
     )
 
 
 def _empty(value: Value | None) -> bool:
     return value is None or not (value.items or value.members)
+
+
+def _postures(value: Value | None, scope: Scope) -> tuple[str, ...]:
+    if value is None:
+        return scope.default_postures
+    return read_source_postures(value, scope.postures, scope, "srcPosture")
 
 
 def _via(value: Value | None, scope: Scope) -> tuple[Tag, ...]:

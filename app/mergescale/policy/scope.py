@@ -69,6 +69,7 @@ class Scope:
 
     Attributes:
         domain: whose people ``user:*@domain`` may name; empty when the tailnet has none.
+        default_postures: what a rule without ``srcPosture`` asks for.
     """
 
     report: Report
@@ -79,6 +80,7 @@ class Scope:
     ip_sets: dict[str, tuple[Range, ...]] = field(default_factory=dict)
     tags: Mapping[str, Span] = field(default_factory=dict)
     postures: dict[str, Posture] = field(default_factory=dict)
+    default_postures: tuple[str, ...] = ()
     _logins: frozenset[str] | None = None
 
     def selector(

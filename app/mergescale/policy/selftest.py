@@ -8,7 +8,7 @@ nobody knows anything else about. The answer is therefore the same on every mach
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from mergescale.domain.user import Role
 from mergescale.policy.compiled import CompiledPolicy, CompiledRule, Steered, TargetKind, Wide
@@ -16,6 +16,7 @@ from mergescale.policy.diagnostics import Diagnostic, Report
 from mergescale.policy.document import PolicyTest, Probe
 from mergescale.policy.places import INTERNET
 from mergescale.policy.ports import DEFAULT_PROTOCOLS, WITH_PORTS, Ports
+from mergescale.policy.postures import Attributes
 from mergescale.policy.principals import TAGGED, Principal, of_login, of_tags, principal
 from mergescale.policy.selectors import Group, Host, Net, Range, Selector, Tag, User, parse_range
 
@@ -35,18 +36,21 @@ class _Device:
         principals: what it answers to.
         login: its owner, empty for none.
         address: set where the test names one.
+        attributes: for postures.
     """
 
     principals: frozenset[Principal]
     login: str = ""
     address: Range | None = None
+    attributes: Attributes = field(default_factory=dict)
 
 
 def run_tests(policy: CompiledPolicy) -> tuple[Diagnostic, ...]:
     """Return one error for each expectation that does not hold, at its place."""
     report = Report()
     for test in policy.document.tests:
-        sources = _devices(test.source, policy)
+        devices = _devices(test.source, policy)
+        sources = tuple(replace(one, attributes=test.attributes) for one in devices)
         for wanted, probes in ((True, test.accept), (False, test.deny)):
             for probe in probes:
                 _try(policy, test, sources, probe, wanted, report)
@@ -120,7 +124,9 @@ def _sources(policy: CompiledPolicy, device: _Device) -> int:
     if device.address is not None:
         one = device.address
         bits |= lookup.by_address.meeting(one.version, one.first, one.last)
-    return bits
+        bits |= lookup.by_own_address.meeting(one.version, one.first, one.last)
+    gates = policy.gates
+    return bits & ~gates.gated | bits & gates.opened(device.attributes)
 
 
 def _carries(spoken: Iterable[int], ports: Ports, port: int) -> bool:

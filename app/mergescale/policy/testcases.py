@@ -10,22 +10,24 @@ from typing import Final
 
 from mergescale.policy.diagnostics import quoted
 from mergescale.policy.document import PolicyTest, Probe
-from mergescale.policy.fields import fields, string, texts
+from mergescale.policy.fields import fields, members, renamed, string, texts
 from mergescale.policy.hujson import Value
 from mergescale.policy.ports import parse_protocol
+from mergescale.policy.postures import Attribute
 from mergescale.policy.rules import split_destination
 from mergescale.policy.scope import Scope
 from mergescale.policy.selectors import Autogroup, Everyone, Host, Net, Selector
 
-_FIELDS: Final = ("src", "proto", "accept", "deny")
-_UNSUPPORTED: Final = {"srcPostureAttrs": "", "via": ""}
+_FIELDS: Final = ("src", "proto", "accept", "deny", "srcPostureAttrs", "user", "allow")
+#: What older policies write.
+_LEGACY: Final = {"user": "src", "allow": "accept"}
 _FAILED: Final = "test(s) failed: "
 
 
 def read_test(value: Value, scope: Scope) -> PolicyTest | None:
     """Read one entry of ``tests``; None when it is reported."""
     report = scope.report
-    found = fields(value, report, what="tests", known=_FIELDS, unsupported=_UNSUPPORTED)
+    found = renamed(fields(value, report, what="tests", known=_FIELDS), _LEGACY, report)
     source = _source(value, found.get("src"), scope)
     text = string(found.get("proto"), report, "proto") or ""
     protocols = parse_protocol(text)
@@ -37,7 +39,24 @@ def read_test(value: Value, scope: Scope) -> PolicyTest | None:
     if "accept" not in found and "deny" not in found:
         message = _FAILED + "the test has neither accept nor deny"
         report.error("policy.test", value.span, message)
-    return None if source is None else PolicyTest(source, accept, deny, protocols, value.span)
+    attributes = _attributes(found.get("srcPostureAttrs"), scope)
+    if source is None:
+        return None
+    return PolicyTest(source, accept, deny, protocols, value.span, attributes)
+
+
+def _attributes(value: Value | None, scope: Scope) -> dict[str, Attribute]:
+    found: dict[str, Attribute] = {}
+    for member in members(value, scope.report, "srcPostureAttrs"):
+        match member.value.scalar:
+            case bool() | str() as scalar:
+                found[member.key] = scalar
+            case int() | float() as number:
+                found[member.key] = float(number)
+            case _:
+                message = f"{quoted(member.key)} must be a string, a number or a boolean"
+                scope.report.error("policy.test", member.value.span, _FAILED + message)
+    return found
 
 
 def _source(test: Value, value: Value | None, scope: Scope) -> Selector | None:

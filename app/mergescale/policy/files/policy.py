@@ -163,6 +163,7 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 "proto": _PROTO,
                 "src": _SRC,
                 "dst": _listed("What may be reached, with ports: tag:web:80,443 or *:*."),
+                "srcPosture": _listed("Postures of which the source's device needs one."),
                 "users": _listed("The old name of src."),
                 "ports": _listed("The old name of dst."),
             },
@@ -184,6 +185,7 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                     "Capabilities by name, e.g. tailscale.com/cap/drive or example.com/cap/admin.",
                 ),
                 "via": _listed("Tags of the routers that the traffic must go through."),
+                "srcPosture": _listed("Postures of which the source's device needs one."),
             },
             ("ip", "app"),
         ),
@@ -265,9 +267,10 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
             "description": "Whether macOS devices route 100.64.0.0/10 as one. Left out or empty:"
             " unless something else routes a part of it.",
         },
+        "defaultSrcPosture": _listed("What rules without srcPosture ask for."),
         "tests": _entries(
             "Expectations; a commit that breaks one changes nothing.",
-            ["src"],
+            [],
             {
                 "src": {
                     "type": "string",
@@ -276,7 +279,15 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                 "proto": {**_PROTO, "description": "IP protocol of the test. Default: TCP."},
                 "accept": _listed(f"Must be allowed. {_PROBES}"),
                 "deny": _listed(f"Must not be allowed. {_PROBES}"),
+                "srcPostureAttrs": {
+                    "type": "object",
+                    "additionalProperties": {"type": ["string", "number", "boolean"]},
+                    "description": "What the source's device is like, e.g. node:os: macos.",
+                },
+                "user": {"type": "string", "description": "The old name of src."},
+                "allow": _listed("The old name of accept."),
             },
+            ("src", "user"),
         ),
         "sshTests": _entries(
             "Expectations about ssh; a commit that breaks one changes nothing.",
