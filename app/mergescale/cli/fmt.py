@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergescale.policy.diagnostics import Diagnostic
 
 _STDIN: Final = "-"
-_PATTERNS: Final = ("*.hujson", "policy.d/**/*.hujson")
+_PATTERNS: Final = ("*.hujson", "policy.d/*.hujson")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,14 +62,17 @@ def test_check_lists_what_would_change_and_changes_nothing(folder: Path) -> None
 
 def test_a_folder_stands_for_the_policy_files_in_it(folder: Path) -> None:
     """Those at its top and those of policy.d, as the person would name them."""
-    for name in ("b.hujson", "a.hujson", "policy.d/x/c.hujson", "policy.d/d.hujson"):
+    for name in ("b.hujson", "a.hujson", "policy.d/d.hujson", "policy.d/c.hujson"):
         written(folder / "net" / name, UGLY)
-    others = [written(folder / "net" / name, UGLY) for name in ("x.json", "docs/e.hujson")]
+    others = [
+        written(folder / "net" / name, UGLY)
+        for name in ("x.json", "docs/e.hujson", "policy.d/x/f.hujson")
+    ]
 
-    told = ["net/a.hujson", "net/b.hujson", "net/policy.d/d.hujson", "net/policy.d/x/c.hujson"]
+    told = ["net/a.hujson", "net/b.hujson", "net/policy.d/c.hujson", "net/policy.d/d.hujson"]
     assert mergescale("policy", "fmt", "net").out.splitlines() == told
     assert all((folder / name).read_text() == GOOD for name in told)
-    assert [one.read_bytes() for one in others] == [UGLY.encode()] * 2
+    assert [one.read_bytes() for one in others] == [UGLY.encode()] * 3
 
 
 def test_standard_input_goes_to_standard_output(folder: Path) -> None:

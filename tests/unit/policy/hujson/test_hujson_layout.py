@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from mergescale.policy import hujson
@@ -24,6 +26,14 @@ def test_a_comment_takes_a_space_on_either_side() -> None:
     assert hujson.format(fits) == fits
     longer = fits.replace("a", "aa", 1)
     assert hujson.format(longer) == "[\n\t" + longer[2:-2] + ",\n]\n"
+
+
+def test_the_comment_behind_a_bracket_counts_for_its_line() -> None:
+    """What opens an expanded value stands on the line before it, and so does its comment."""
+    fits = '["' + "a" * 69 + '", [ // b\n\t1,\n]]\n'
+    assert hujson.format(fits) == fits
+    longer = fits.replace("a", "aa", 1)
+    assert hujson.format(longer) == '[\n\t"' + "a" * 70 + '",\n\t[ // b\n\t\t1,\n\t],\n]\n'
 
 
 def test_odd_line_ends_are_one() -> None:
@@ -58,16 +68,23 @@ def test_what_every_program_can_copy_can_be_rewritten() -> None:
     assert hujson.format('{"a":1,"a":1e999}') == '{"a": 1, "a": 1e999}\n'
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{\n"' + "k" * 500_000 + '": 0' + ',\n"k": 0' * 3000 + "}",
-        "[\n" * 99 + "[]" + ",\n[]" * 11_000 + "]" * 99,
-    ],
-    ids=["alignment", "indentation"],
-)
-def test_what_would_grow_too_large_is_refused(text: str) -> None:
-    """No text is made that could not be read, nor gigabytes on the way there."""
+def test_what_would_grow_too_large_is_refused() -> None:
+    """No text is made that could not be read."""
+    text = "[\n" * 99 + "[]" + ",\n[]" * 11_000 + "]" * 99
     assert hujson.parse(text, "")[0] is not None
+
     with pytest.raises(Unreadable, match=f"would be larger than {MAX_TEXT_BYTES} bytes"):
         hujson.format(text)
+
+
+def test_values_far_to_the_right_take_no_memory() -> None:
+    """One long key over short ones is refused before the spaces behind those are made."""
+    text = '{\n"' + "k" * 500_000 + '": 0' + ',\n"k": 0' * 500 + "}"
+
+    tracemalloc.start()
+    with pytest.raises(Unreadable, match=f"would be larger than {MAX_TEXT_BYTES} bytes"):
+        hujson.format(text)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 50 * MAX_TEXT_BYTES
