@@ -32,6 +32,7 @@ from mergescale.policy.selectors import (
     Group,
     Malformed,
     Selector,
+    Service,
     Tag,
     User,
     group_problem,
@@ -270,9 +271,10 @@ def _read_approvers(
         value,
         report,
         what="autoApprovers",
-        known=("routes", "exitNode"),
-        unsupported={"services": ""},
+        known=("routes", "exitNode", "services"),
     )
+    for member in members(found.get("services"), report, "autoApprovers.services"):
+        _read_service(member, scope)
     routes = [
         RouteApproval(prefix, approvers)
         for member in members(found.get("routes"), report, "autoApprovers.routes")
@@ -281,6 +283,18 @@ def _read_approvers(
     ]
     exits = items(found.get("exitNode"), report, "autoApprovers.exitNode")
     return tuple(routes), _principals(exits, scope, "an approver")
+
+
+def _read_service(member: Member, scope: Scope) -> None:
+    """Check who may offer a service, by its name or by a tag that services have.
+
+    LIMIT: no service has an address here yet, so what is approved has nothing to be approved for.
+    """
+    if not isinstance(parse_selector(member.key, member.key_span), Service | Tag):
+        message = f"{quoted(member.key)} is not a service name"
+        scope.report.error("policy.service", member.key_span, message, 'it starts with "svc:"')
+    what = f"the approvers of {member.key}"
+    _principals(items(member.value, scope.report, what), scope, "an approver")
 
 
 def _route(member: Member, scope: Scope) -> tuple[Prefix | None, tuple[Selector, ...]]:

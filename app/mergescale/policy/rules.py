@@ -23,6 +23,7 @@ from mergescale.policy.selectors import (
     Everyone,
     Net,
     Selector,
+    Service,
     Tag,
     parse_selector,
 )
@@ -194,7 +195,7 @@ def _sources(rule: Value, value: Value | None, scope: Scope) -> list[Selector]:
         match scope.selector(text, one.span, prefix=f"src={quoted(text)}: "):
             case None:
                 continue
-            case Autogroup("self" | "internet"):
+            case Autogroup("self" | "internet") | Service():
                 message = f"{quoted(text)} not valid on the src side of a rule"
                 scope.report.error("policy.selector", one.span, message)
             case selector:
@@ -206,6 +207,11 @@ def _target_allowed(
     selector: Selector, text: str, value: Value, scope: Scope, *, grant: bool
 ) -> bool:
     match selector:
+        case Service(name):
+            message = f"{quoted(name)} is offered by nobody: services have no addresses here"
+            help_ = "the rule lets nothing through for it"
+            scope.report.warn("policy.service", value.span, message, help_)
+            return True
         case Autogroup("danger-all"):
             message = "cannot use autogroup:danger-all as a dst"
             scope.report.error("policy.selector", value.span, message, 'write "*"')

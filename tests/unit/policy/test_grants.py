@@ -220,6 +220,33 @@ def test_what_is_refused(
     assert message in messages(whole, **sections)
 
 
+def test_a_service_that_nobody_offers_opens_nothing() -> None:
+    """A rule to a service is legal and told about; whoever may offer it is checked."""
+    text = {
+        "tagOwners": TAGS,
+        "autoApprovers": {"services": {"svc:web": ["tag:a"]}},
+        "grants": [{"src": ["*"], "dst": ["svc:web"], "ip": ["443"]}],
+    }
+    world = governed(NODES, json.dumps(text))
+    assert sees(world, "web") == set()
+    _, found = diagnose(json.dumps(text))
+    assert [(one.code, one.severity) for one in found] == [("policy.service", "warning")]
+
+    for services, message in (
+        ({"web": ["tag:a"]}, '"web" is not a service name'),
+        ({"svc:web": ["tag:no"]}, 'tag not found: "tag:no"'),
+        ({"svc:web": ["10.0.0.1"]}, '"10.0.0.1" can not be an approver'),
+    ):
+        policy, found = diagnose(json.dumps({**text, "autoApprovers": {"services": services}}))
+        assert policy is None
+        assert message in [one.message for one in found]
+    policy, found = diagnose(
+        json.dumps({**text, "grants": [{"src": ["svc:web"], "dst": ["*"], "ip": ["*"]}]})
+    )
+    assert policy is None
+    assert [one.message for one in found] == ['"svc:web" not valid on the src side of a rule']
+
+
 def test_old_spellings_of_a_rule_mean_the_same() -> None:
     """`users` and `ports` are what `src` and `dst` were called; both at once is an error."""
     old = '{"acls": [{"action": "accept", "users": ["*"], "ports": ["tag:a:22"]}], "tagOwners": {"tag:a": []}}'

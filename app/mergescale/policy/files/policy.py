@@ -200,6 +200,11 @@ SCHEMA: Final[dict[str, Any]] = forms.document(
                     "Subnets, e.g. 10.0.0.0/8, and whose devices may route them or a part of them.",
                 ),
                 "exitNode": _listed("Whose devices may be exit nodes."),
+                "services": _mapped(
+                    r"^(svc|tag):\S+$",
+                    _listed("Logins, groups, autogroups and tags."),
+                    "Services, e.g. svc:web, and whose devices may offer them.",
+                ),
             },
         },
         "postures": _mapped(
