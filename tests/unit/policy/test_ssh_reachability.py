@@ -29,6 +29,10 @@ SHADOWED = (
     ((ANA, "tag:web", "ubuntu"), (ANA, "tag:web", "autogroup:nonroot"), False),
     ((ANA, "tag:web", "root"), (ANA, "tag:web tag:db", "root"), False),
     ((ANA, "tag:web", "root"), (f"{ANA} tag:db", "tag:web", "root"), False),
+    ((ANA, "tag:web", "root"), (ANA, "autogroup:self", "root"), False),
+    ((ANA, "autogroup:self", "root"), (ANA, "tag:web", "root"), False),
+    ((ANA, "autogroup:self tag:web", "root"), (ANA, "autogroup:self", "root"), True),
+    ((ANA, "tag:web", "autogroup:nonroot"), (ANA, "tag:web", "root ubuntu"), False),
     (
         ("group:eng", "tag:web", "localpart:*@example.com"),
         ("group:eng", "tag:web", "root"),
@@ -88,3 +92,16 @@ def test_a_rule_whose_packets_nothing_admits_is_told(
     assert len(warned(entry(*pair, "root"), acls=rules)) == int(not reached)
     udp = [{**one, "proto": "udp"} for one in rules]
     assert len(warned(entry(*pair, "root"), acls=udp)) == 1
+
+
+def test_a_huge_policy_is_compared_in_part() -> None:
+    """The work is bounded: what was not compared gets no warning, and nothing is refused."""
+    acls = [
+        {"action": "accept", "src": [f"u{number}@example.com"], "dst": ["tag:web:22"]}
+        for number in range(1000)
+    ]
+    entries = [entry(f"v{number}@example.com", "tag:web", "root") for number in range(150)]
+    assert len(warned(*entries[:10], acls=acls)) == 10
+    assert 10 < len(warned(*entries, acls=acls)) < 100
+    shadowed = [entry(ANA, "tag:web", f"user-{number}") for number in range(1000)]
+    assert warned(*shadowed) == []

@@ -126,6 +126,11 @@ def test_a_change_of_policy_leaves_approvals_alone() -> None:
     assert isinstance(
         asked(under(sooner), attempt(after, fresh="c2"), START + timedelta(minutes=1))[1], Waiting
     )
+    waited = waiting_at(attempt(after, fresh="c2"), ID)
+    assert isinstance(
+        asked(under(sooner), waited, START + timedelta(minutes=1) - SECOND)[1], Accepted
+    )
+    assert isinstance(asked(under(sooner), waited, START + timedelta(minutes=1))[1], Waiting)
     assert isinstance(asked(under(wider, sooner), attempt(after, fresh="c2"), late)[1], Waiting)
     assert isinstance(
         asked(under(entry("tag:db", "tag:web", "ubuntu", action="check")))[1], Refused

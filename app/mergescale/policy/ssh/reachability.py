@@ -6,13 +6,15 @@ worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mergescale.policy.diagnostics import Report
-from mergescale.policy.document import PolicyDocument, Rule, Target
+from mergescale.policy.document import PolicyDocument
 from mergescale.policy.ports import DEFAULT_PROTOCOLS
-from mergescale.policy.principals import TAGGED, Principal, named
+from mergescale.policy.principals import TAGGED, Principal
 from mergescale.policy.selectors import (
+    SELF,
     SHARED,
     Autogroup,
     Everyone,
@@ -30,6 +32,8 @@ _CODE = "policy.ssh-unreachable"
 _TCP, _SSH_PORT = 6, 22
 #: What says nothing of who has an address.
 _ANYBODY = (Everyone, Host, Net, IpSet, Service)
+#: LIMIT: comparisons for one policy, some 20 ms; what is not compared gets no warning.
+_COMPARISONS = 20_000
 
 
 def warn_unreachable(document: PolicyDocument, report: Report) -> None:
@@ -38,67 +42,121 @@ def warn_unreachable(document: PolicyDocument, report: Report) -> None:
         if not (entry.sources and entry.targets):
             side = "dst" if entry.sources else "src"
             report.warn(_CODE, entry.origin, f"this ssh rule has no {side}, so it admits nobody")
-    entries = in_force(document)
-    for index, entry in enumerate(entries):
-        other = next((one for one in entries[:index] if _covers(one, entry)), None)
+    survey = _Survey(document)
+    for reading in survey.entries:
+        entry, other = reading.entry, survey.covering(reading)
         if other is not None:
             message = "this ssh rule never decides: an earlier one has the same sources and users"
             where = f"the rule at line {other.origin.start_line} comes first"
             if other.check_period is not None and entry.check_period is None:
                 where += ", because rules that check come before those that accept"
             report.warn(_CODE, entry.origin, message, where)
-        elif not any(_carries(rule, entry, document) for rule in document.rules):
+        elif not survey.carried(entry):
             message = "no rule lets the sources of this ssh rule reach port 22 of its destinations"
             help_ = "admit tcp:22 between them in acls or grants"
             report.warn(_CODE, entry.origin, message, help_)
 
 
-def _covers(first: SshEntry, later: SshEntry) -> bool:
-    """Say whether whoever the later entry matches is matched by the first one before."""
-    return (
-        named(later.sources) <= named(first.sources)
-        and named(later.targets) <= named(first.targets)
-        and _same_or_more_logins(first, later)
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reading:
+    """An entry by the names in it."""
+
+    entry: SshEntry
+    sources: frozenset[str]
+    targets: frozenset[str]
+    users: frozenset[str]
+
+    @classmethod
+    def of(cls, entry: SshEntry) -> _Reading:
+        """Read an entry."""
+        return cls(
+            entry,
+            frozenset(map(str, entry.sources)),
+            frozenset(map(str, entry.targets)),
+            frozenset(entry.logins.named),
+        )
+
+    def covers(self, later: _Reading) -> bool:
+        """Say whether whoever the later entry matches is matched by this one before."""
+        ours, theirs = self.entry.logins, later.entry.logins
+        extra = later.users - self.users
+        return (
+            later.sources <= self.sources
+            and later.targets <= self.targets
+            and (not extra or (ours.nonroot and "root" not in extra))
+            and (ours.nonroot or not theirs.nonroot)
+            and (not theirs.domain or ours.domain == theirs.domain)
+        )
 
 
-def _same_or_more_logins(first: SshEntry, later: SshEntry) -> bool:
-    ours, theirs = first.logins, later.logins
-    nonroot = {one for one in theirs.named if one != "root"} if ours.nonroot else set()
-    return (
-        set(theirs.named) <= set(ours.named) | nonroot
-        and (ours.nonroot or not theirs.nonroot)
-        and (not theirs.domain or ours.domain == theirs.domain)
-    )
+class _Survey:
+    """What the entries of a policy are compared with.
 
+    Attributes:
+        entries: in the order that decides.
+    """
 
-def _carries(rule: Rule, entry: SshEntry, document: PolicyDocument) -> bool:
-    """Say whether a packet rule may let some source reach port 22 of some destination."""
-    if not _meet(rule.sources, entry.sources, document):
-        return False
-    return any(
-        _TCP in (target.protocols or DEFAULT_PROTOCOLS)
-        and _SSH_PORT in target.ports
-        and _leads(target, entry, document)
-        for target in rule.targets
-    )
+    def __init__(self, document: PolicyDocument) -> None:
+        self.entries = [_Reading.of(one) for one in in_force(document)]
+        self._document = document
+        self._left = _COMPARISONS
+        self._earlier: dict[str, list[_Reading]] = {}
+        self._flows = [
+            (rule.sources, places)
+            for rule in document.rules
+            if (
+                places := {
+                    target.selector
+                    for target in rule.targets
+                    if _TCP in (target.protocols or DEFAULT_PROTOCOLS) and _SSH_PORT in target.ports
+                }
+            )
+        ]
 
+    def covering(self, later: _Reading) -> SshEntry | None:
+        """Return an entry before this one that leaves nothing to it; each is asked once, in order."""
+        found = None
+        for one in self._earlier.get(min(later.targets), ()):
+            if not self._may_compare():
+                break
+            if one.covers(later):
+                found = one.entry
+                break
+        for target in later.targets:
+            self._earlier.setdefault(target, []).append(later)
+        return found
 
-def _leads(target: Target, entry: SshEntry, document: PolicyDocument) -> bool:
-    """Say whether a packet target may be a destination; own devices are devices of the sources."""
-    own = any(_is_self(one) for one in entry.targets)
-    others = [one for one in entry.targets if not _is_self(one)]
-    if _is_self(target.selector):
-        return own or _meet(entry.sources, others, document)
-    return _meet((target.selector,), (*others, *(entry.sources if own else ())), document)
+    def carried(self, entry: SshEntry) -> bool:
+        """Say whether a packet rule may let some source reach port 22 of some destination."""
+        own = any(map(_is_self, entry.targets))
+        others = [one for one in entry.targets if not _is_self(one)]
+        # Own devices are devices of the sources.
+        places = (*others, *(entry.sources if own else ()))
+        return any(
+            self._meet(sources, entry.sources)
+            and any(self._leads(target, entry, places) for target in targets)
+            for sources, targets in self._flows
+        )
+
+    def _leads(self, target: Selector, entry: SshEntry, places: Iterable[Selector]) -> bool:
+        if not _is_self(target):
+            return self._meet((target,), places)
+        return any(map(_is_self, entry.targets)) or self._meet(entry.sources, places)
+
+    def _meet(self, ours: Iterable[Selector], theirs: Iterable[Selector]) -> bool:
+        return any(
+            not self._may_compare() or _overlap(one, other, self._document)
+            for one in ours
+            for other in theirs
+        )
+
+    def _may_compare(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
 
 
 def _is_self(selector: Selector) -> bool:
-    return isinstance(selector, Autogroup) and selector.name == "self"
-
-
-def _meet(ours: Iterable[Selector], theirs: Sequence[Selector], document: PolicyDocument) -> bool:
-    return any(_overlap(one, other, document) for one in ours for other in theirs)
+    return isinstance(selector, Autogroup) and selector.name == SELF
 
 
 def _overlap(one: Selector, other: Selector, document: PolicyDocument) -> bool:
@@ -110,8 +168,8 @@ def _overlap(one: Selector, other: Selector, document: PolicyDocument) -> bool:
         return not (isinstance(one, Tag) and isinstance(other, Tag))
     if any(tags):
         return False
-    people = [_people(each, document) for each in (one, other)]
-    return None in people or not people[0].isdisjoint(people[1])  # type: ignore[union-attr,arg-type]
+    ours, theirs = _people(one, document), _people(other, document)
+    return ours is None or theirs is None or not ours.isdisjoint(theirs)
 
 
 def _is_tagged(selector: Selector) -> bool:
