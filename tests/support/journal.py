@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -17,6 +18,8 @@ class MemoryJournal:
 
     Attributes:
         fail_next: makes the next commit raise.
+        gate: while it is not set, commits wait.
+        waiting: how many do.
         trimmed: nobody catches up from before this revision.
         leases: the number under which each lease is held.
     """
@@ -26,6 +29,9 @@ class MemoryJournal:
         self.leases: dict[str, int] = {}
         self.batches: dict[TailnetName, list[tuple[Write, ...]]] = {}
         self.fail_next: Exception | None = None
+        self.waiting = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def load(self, tailnet: TailnetName) -> Batch:
         batches = self.batches.setdefault(tailnet, [])
@@ -47,6 +53,9 @@ class MemoryJournal:
         now: datetime,
         fences: Collection[Fence] = (),
     ) -> Revision:
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
             raise error

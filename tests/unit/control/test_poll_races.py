@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
+from mergescale.control.app import machine_app
+from mergescale.control.c2n import C2n
 from mergescale.control.poll import Poller
+from mergescale.control.register import Registrar
+from mergescale.domain.record import Put
 from mergescale.domain.snapshot import Snapshot
+from mergescale.fanout.bell import LoginBell
 from mergescale.fanout.hub import Hub
 from mergescale.kernel.errors import NotFound
 from mergescale.kernel.ids import NodeId
@@ -17,13 +23,14 @@ from mergescale.state import nodes
 from mergescale.state.engine import Engine
 from mergescale.state.tailnets import Tailnets
 from mergescale.wire.tailcfg.map_request import MapRequest
-from support.aio import aio, turns
+from support.aio import aio, turns, until
+from support.bridged import MACHINE, Bridged
 from support.clock import FakeClock, FakeEntropy
-from support.control_world import people
+from support.control_world import URL, people
 from support.journal import MemoryJournal
 from support.tailnet_story import REGION
 from support.timers import FakeTimers
-from support.worlds import named
+from support.worlds import named, step
 
 
 class Attendance:
@@ -48,8 +55,8 @@ class Scene:
         self.hub = Hub(snapshot, encoder, self.attendance, FakeTimers(), FakeEntropy())
         clock = FakeClock()
         self.engine = Engine(snapshot, MemoryJournal(), self.hub, clock)
-        tailnets = Tailnets({snapshot.tailnet: self.engine})
-        self.poller = Poller(tailnets, {snapshot.tailnet: self.hub}, clock)
+        self.tailnets = Tailnets({snapshot.tailnet: self.engine})
+        self.poller = Poller(self.tailnets, {snapshot.tailnet: self.hub}, clock)
         self.node = named(snapshot, "laptop")
 
     def request(self, **members: object) -> MapRequest:
@@ -68,6 +75,36 @@ async def test_a_node_deleted_before_its_stream_began_is_told_so() -> None:
     [message] = [json.loads(frame[4:]) for frame in frames]
     assert message["Node"]["KeyExpiry"] < "2026"
     assert scene.attendance.present == []
+    scene.engine.stop()
+    await running
+
+
+@aio
+async def test_a_node_deleted_while_its_headers_wait_is_told_so() -> None:
+    """The socket was full when it asked; once there is room it has a whole answer, and its end."""
+    before = people("alice@example.com: laptop")
+    mine = replace(named(before, "laptop"), machine_key=MACHINE)
+    scene = Scene(step(before, [Put(mine)]))
+    registrar = Registrar(scene.tailnets, LoginBell(), FakeEntropy(), URL)
+    bridged = Bridged(machine_app(registrar, scene.poller, C2n(FakeEntropy())))
+    await bridged.exchange()
+    running = asyncio.create_task(scene.engine.run())
+    bridged.bridge.pause()
+    asked = bridged.request("POST", "/machine/map", end=False)
+    how = {"Version": 130, "NodeKey": str(mine.node_key), "Stream": True}
+    bridged.client.send_data(asked, json.dumps(how).encode(), end_stream=True)
+    await bridged.exchange(deliver=False)
+    await until(lambda: bridged.bridge._exchanges[asked]._sending)
+    await scene.engine.apply(nodes.delete(mine.id))
+    assert bridged.status(asked) is None
+    bridged.bridge.resume()
+    await until(lambda: not bridged.bridge._exchanges)
+    await bridged.exchange()
+    assert (bridged.status(asked), bridged.resets()) == (200, [])
+    frame = bridged.body(asked)
+    assert int.from_bytes(frame[:4], "little") == len(frame) - 4
+    assert json.loads(frame[4:])["Node"]["KeyExpiry"] < "2026"
+    assert (len(scene.hub), scene.attendance.present) == (0, [])
     scene.engine.stop()
     await running
 

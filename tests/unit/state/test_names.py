@@ -72,6 +72,20 @@ def test_number_fits_into_a_long_label() -> None:
     assert names.free(before, long) == "x" * 61 + "-1"
 
 
+def test_a_thousand_namesakes_at_the_longest_label_all_have_a_name() -> None:
+    """Each is a label that no other has; one that becomes free is the next to be given."""
+    long = "x" * 70
+    held: dict[str, NodeId] = {}
+    for number in range(1, 1001):
+        label = names.free(Snapshot(TailnetName("default"), names=held), long)
+        assert label not in held
+        assert names.parse_label(label) == label
+        held[label] = NodeId(number)
+    assert {len(label) for label in held} == {63}
+    del held["x" * 60 + "-17"]
+    assert names.free(Snapshot(TailnetName("default"), names=held), long) == "x" * 60 + "-17"
+
+
 def test_thousands_of_namesakes_cost_few_looks() -> None:
     """Namesakes beyond the first dozens are found by steps, and still never collide."""
 
