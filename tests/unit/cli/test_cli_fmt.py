@@ -75,6 +75,13 @@ def test_a_folder_stands_for_the_policy_files_in_it(folder: Path) -> None:
     assert [one.read_bytes() for one in others] == [UGLY.encode()] * 3
 
 
+def test_a_file_named_twice_is_one(folder: Path) -> None:
+    """Also if it is found in a folder that is named beside it."""
+    written(folder / "net" / "policy.hujson", UGLY)
+    ended = mergescale("policy", "fmt", "net/policy.hujson", "net", "net/policy.hujson")
+    assert ended == Ended(0, "net/policy.hujson\n", "")
+
+
 def test_standard_input_goes_to_standard_output(folder: Path) -> None:
     """The text and nothing else, in whatever form answers are asked for."""
     assert mergescale("policy", "fmt", "-", stdin=UGLY.encode()) == Ended(0, GOOD, "")
