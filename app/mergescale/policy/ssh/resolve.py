@@ -40,7 +40,7 @@ class _Earlier:
 class SshAccess:
     """Who may log in where; viewers that see the same sources get the same objects."""
 
-    __slots__ = ("_earlier", "_known", "_policy", "_table")
+    __slots__ = ("_among", "_earlier", "_known", "_lists", "_policy", "_table")
 
     def __init__(
         self, policy: CompiledPolicy, table: Table, earlier: _Earlier | None = None
@@ -49,6 +49,10 @@ class SshAccess:
         self._table = table
         self._earlier = earlier or _Earlier({}, 0)
         self._known: dict[_Key, tuple[SshRule, ...]] = {}
+        self._lists: dict[tuple[int, UserId | None, int], tuple[SshRule, ...]] = {}
+        self._among = 0
+        for entry in policy.ssh:
+            self._among |= entry.among
 
     def refreshed(self, table: Table, moved: int) -> SshAccess:
         """Return what holds under another table, in which the seats `moved` differ."""
@@ -61,6 +65,15 @@ class SshAccess:
             seat: the node's.
             seen: slots that it sees, its own included.
         """
+        # Nodes with the same tags that see the same have the same rules; a number as long as the
+        # tailnet is wide is hashed once for all of them.
+        key = seat.targets & self._among, seat.owner, seen
+        found = self._lists.get(key)
+        if found is None:
+            found = self._lists[key] = self._listed(seat, seen)
+        return found
+
+    def _listed(self, seat: Seat, seen: int) -> tuple[SshRule, ...]:
         table, found = self._table, list[SshRule]()
         own = 0 if seat.owner is None else table.own[seat.owner]
         for number, entry in enumerate(self._policy.ssh):
