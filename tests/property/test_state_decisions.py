@@ -51,7 +51,7 @@ DEFAULT = TailnetName("default")
 PEOPLE = ("alice@example.com", "bob@example.com", "carol@")
 TAGS = ("tag:web", "tag:db")
 ROUTES = ("10.0.0.0/24", "10.0.1.0/24", "0.0.0.0/0", "::/0")
-STORED = ("counters", "users", "nodes", "auth_keys", "api_keys", "logins", "presence")
+STORED = ("counters", "users", "nodes", "auth_keys", "api_keys", "logins", "ssh_checks", "presence")
 INDEXES = ("by_node_key", "by_machine", "by_login", "names", "addresses", "revision")
 
 machines = st.sampled_from(["m1", "m2", "m3"]).map(Machine)

@@ -116,3 +116,12 @@ def test_a_test_of_addresses_is_not_decided_without_devices() -> None:
     compiled, found = diagnose(ssh_text(*RULES, sshTests=[test]))
     assert compiled is not None
     assert "policy.ssh-test-undecided" in {one.code for one in found}
+
+
+def test_an_ipv6_address_is_nobody_with_devices_or_without() -> None:
+    """Nothing is left to be decided: nobody gets in there, whoever has the address."""
+    test = asked(ANA, "fd7a:115c:a1e0::3", deny=["root"])
+    compiled, _ = diagnose(ssh_text(*RULES, sshTests=[test]))
+    assert compiled is not None
+    assert run_ssh_tests(compiled) == ()
+    assert run_ssh_tests(compiled, world(f"{ANA}: laptop; {BEN}: desk; tag:web: w")) == ()
