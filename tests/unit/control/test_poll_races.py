@@ -12,6 +12,7 @@ from mergescale.control.app import machine_app
 from mergescale.control.c2n import C2n
 from mergescale.control.poll import Poller
 from mergescale.control.register import Registrar
+from mergescale.control.sshcheck import SshGate
 from mergescale.domain.record import Put
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.bell import LoginBell
@@ -86,7 +87,8 @@ async def test_a_node_deleted_while_its_headers_wait_is_told_so() -> None:
     mine = replace(named(before, "laptop"), machine_key=MACHINE)
     scene = Scene(step(before, [Put(mine)]))
     registrar = Registrar(scene.tailnets, LoginBell(), FakeEntropy(), URL)
-    bridged = Bridged(machine_app(registrar, scene.poller, C2n(FakeEntropy())))
+    gate = SshGate(scene.tailnets, LoginBell(), FakeEntropy(), URL)
+    bridged = Bridged(machine_app(registrar, scene.poller, gate, C2n(FakeEntropy())))
     await bridged.exchange()
     running = asyncio.create_task(scene.engine.run())
     bridged.bridge.pause()

@@ -163,5 +163,4 @@ def _verdict(policy: CompiledPolicy, source: _Device, target: _Device, user: str
 
 
 def _lets_in(entry: CompiledSsh, source: _Device, user: str) -> bool:
-    own = TAGGED not in source.principals and entry.logins.local_part(source.login)
-    return admits(entry.logins.mapping(), user) or (bool(own) and own == user)
+    return admits(entry.logins.mapping(), user) or user == entry.logins.local_part(source.login)
