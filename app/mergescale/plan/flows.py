@@ -1,0 +1,177 @@
+"""A node's filter as flows: who may send which protocol to which ports of which address.
+
+Sources are a set of bits: nodes by slot, and above them stretches of addresses that no node has.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mergescale.domain.access import FilterRule, Sources
+from mergescale.domain.node import Node
+from mergescale.domain.snapshot import Snapshot
+from mergescale.policy.ports import DEFAULT_PROTOCOLS
+from mergescale.policy.selectors import Range, parse_range, range_of
+
+#: Both families on one line; IPv6 comes after all of IPv4.
+_BASE: Final = {4: 0, 6: 1 << 32}
+_END: Final = {4: (1 << 32) - 1, 6: (1 << 32) + (1 << 128) - 1}
+
+
+class Place(NamedTuple):
+    """Where packets go: first..last of one family, on the line of both."""
+
+    first: int
+    last: int
+
+
+class Flow(NamedTuple):
+    """Packets of one protocol to ports first..last."""
+
+    protocol: int
+    first: int
+    last: int
+
+
+#: place -> flow -> who may send.
+Flows = Mapping[Place, Mapping[Flow, int]]
+
+
+@dataclass(slots=True)
+class Census:
+    """Who has which address, so that a list of texts becomes a set of bits.
+
+    Attributes:
+        outside: stretches that no node has, in order; their bits come after those of the slots.
+    """
+
+    slots: int
+    outside: tuple[Place, ...]
+    _addresses: tuple[int, ...] = ()
+    _owners: tuple[int, ...] = ()
+    _known: dict[int, tuple[Sources, int]] = field(default_factory=dict)
+
+    def bits(self, sources: Sources) -> int:
+        """Return the bits of a source list."""
+        held = self._known.get(id(sources))
+        if held is None:
+            bits = 0
+            for text in sources.texts:
+                for place in places_of(text):
+                    bits |= self._within(place)
+            held = self._known[id(sources)] = sources, bits
+        return held[1]
+
+    def _within(self, place: Place) -> int:
+        bits = 0
+        low = bisect_left(self._addresses, place.first)
+        for at in range(low, bisect_right(self._addresses, place.last)):
+            bits |= 1 << self._owners[at]
+        start = bisect_left(self.outside, (place.first, 0))
+        for number in range(start, len(self.outside)):
+            if self.outside[number].first > place.last:
+                break
+            bits |= 1 << (self.slots + number)
+        return bits
+
+
+def census(snapshot: Snapshot, lists: Iterable[Sources]) -> Census:
+    """Number the nodes, and the stretches that the lists' ranges cut the other addresses into."""
+    owners = sorted(
+        (_BASE[address.version] + int(address), snapshot.slot(node))
+        for address, node in snapshot.addresses.items()
+    )
+    texts = {text for one in lists for text in one.texts}
+    places = [place for text in texts for place in places_of(text) if place.first != place.last]
+    taken = {address for address, _ in owners}
+    places += [
+        place
+        for text in texts
+        for place in places_of(text)
+        if place.first == place.last and place.first not in taken
+    ]
+    return Census(
+        len(snapshot.slots.at),
+        tuple(cut(places)),
+        tuple(address for address, _ in owners),
+        tuple(slot for _, slot in owners),
+    )
+
+
+def cut(places: Iterable[Place]) -> list[Place]:
+    """Cut overlapping stretches into stretches of which each lies in or out of any of them."""
+    edges: dict[int, int] = {}
+    for place in places:
+        edges[place.first] = edges.get(place.first, 0) + 1
+        edges[place.last + 1] = edges.get(place.last + 1, 0) - 1
+    found, depth, start = [], 0, 0
+    for at in sorted(edges):
+        if depth:
+            found.append(Place(start, at - 1))
+        depth += edges[at]
+        start = at
+    return found
+
+
+def places_of(text: str) -> tuple[Place, ...]:
+    """Read an address, a CIDR, a range or ``*`` as stretches."""
+    if text == "*":
+        return tuple(Place(_BASE[version], _END[version]) for version in (4, 6))
+    found = parse_range(text)
+    if not isinstance(found, Range):
+        return ()
+    base = _BASE[found.version]
+    return (Place(base + found.first, base + found.last),)
+
+
+def spelt(place: Place) -> str:
+    """Return the text of a stretch."""
+    version = 6 if place.first >= _BASE[6] else 4
+    base = _BASE[version]
+    return range_of(version, place.first - base, place.last - base).text
+
+
+def flows_of(node: Node, chunks: Mapping[str, FilterRule], who: Census) -> Flows:
+    """Return what a node lets through: to its own addresses, and into what it routes."""
+    reachable = [
+        *(_point(_BASE[one.version] + int(one)) for one in (node.ipv4, node.ipv6)),
+        *(place for prefix in node.routes for place in places_of(str(prefix))),
+    ]
+    rules = [rule for rule in chunks.values() if rule.grant is None]
+    written = {one.ip: places_of(one.ip) for rule in rules for one in rule.destinations}
+    inside = [
+        met
+        for places in written.values()
+        for place in places
+        for own in reachable
+        if (met := _meeting(place, own)) is not None
+    ]
+    found: dict[Place, dict[Flow, int]] = {place: {} for place in cut(inside)}
+    for rule in rules:
+        bits = who.bits(rule.sources)
+        for one in rule.destinations:
+            for place in _covered(found, written[one.ip]):
+                for protocol in rule.protocols or DEFAULT_PROTOCOLS:
+                    flow = Flow(protocol, one.first, one.last)
+                    found[place][flow] = found[place].get(flow, 0) | bits
+    return found
+
+
+def _covered(found: Mapping[Place, object], places: tuple[Place, ...]) -> list[Place]:
+    return [
+        each
+        for each in found
+        if any(place.first <= each.first and each.last <= place.last for place in places)
+    ]
+
+
+def _point(address: int) -> Place:
+    return Place(address, address)
+
+
+def _meeting(one: Place, other: Place) -> Place | None:
+    first, last = max(one.first, other.first), min(one.last, other.last)
+    return Place(first, last) if first <= last else None

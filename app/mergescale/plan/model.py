@@ -1,0 +1,131 @@
+"""The plan as JSON, version 1; field names are part of the public API and only ever added to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class Verdict(StrEnum):
+    """What the change does to who may reach what."""
+
+    NO_EFFECT = "no effect"
+    WIDENING = "widening"
+    NARROWING = "narrowing"
+    MIXED = "mixed"
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Reachability that is gained or lost.
+
+    Attributes:
+        src, dst: selectors where some make up the set, names of nodes and addresses for the rest.
+        ip: protocols and ports as a grant spells them.
+        pairs: of nodes.
+    """
+
+    src: tuple[str, ...]
+    dst: tuple[str, ...]
+    ip: tuple[str, ...]
+    pairs: int
+
+
+class NodeEffect(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one node is told anew.
+
+    Attributes:
+        name: of the node.
+        filter: its packet filter differs.
+        peers_gained, peers_lost: names of nodes that it sees or no longer sees.
+        routes: routes through others, or of its own, are used by others than before.
+        ssh, capabilities: who may log in there, or what it may do, differs.
+    """
+
+    name: str
+    filter: bool = False
+    peers_gained: tuple[str, ...] = ()
+    peers_lost: tuple[str, ...] = ()
+    routes: bool = False
+    ssh: bool = False
+    capabilities: bool = False
+
+
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who is what; each entry reads ``name: before -> after``."""
+
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    tag_owners: tuple[str, ...] = ()
+    approvers: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The policy's own tests under the change.
+
+    Attributes:
+        run: expectations of the head.
+        newly_failing: they hold at the base, or are new, and fail now.
+        failing: all that fail now.
+    """
+
+    run: int = 0
+    newly_failing: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+
+
+class Blast(msgspec.Struct, frozen=True):
+    """How much of the tailnet is concerned.
+
+    Attributes:
+        pairs: ordered pairs of nodes that gain or lose something.
+        of: all ordered pairs.
+        nodes: nodes that are told anything.
+    """
+
+    pairs: int
+    of: int
+    nodes: int
+
+    @property
+    def share(self) -> float:
+        """The part of all pairs that changes, 0 to 1."""
+        return self.pairs / self.of if self.of else 0.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a change will do.
+
+    Attributes:
+        version: of this form.
+        hash: SHA-256 over base tree, head tree, inventory and compiler; equal for equal plans.
+        edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
+            each other nothing before, or can send each other nothing any more.
+    """
+
+    version: int
+    hash: str
+    verdict: Verdict
+    gained: tuple[Reach, ...] = ()
+    lost: tuple[Reach, ...] = ()
+    edges_gained: tuple[str, ...] = ()
+    edges_lost: tuple[str, ...] = ()
+    nodes: tuple[NodeEffect, ...] = ()
+    identity: Identity = Identity()
+    tests: Tests = Tests()
+    blast: Blast = Blast(0, 0, 0)
+    unresolved: tuple[str, ...] = ()
+
+
+def encode(plan: Plan) -> bytes:
+    """Return the plan as JSON, indented."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n"
+
+
+def decode(text: bytes) -> Plan:
+    """Read a plan; raises msgspec.DecodeError for what is none."""
+    return msgspec.json.decode(text, type=Plan)

@@ -1,0 +1,88 @@
+"""Sets of nodes in the words of a policy: the fewest and coarsest selectors that make them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mergescale.domain.slots import each_bit
+from mergescale.domain.snapshot import Snapshot
+from mergescale.plan.flows import Census, Flow, spelt
+from mergescale.policy.compiled import CompiledPolicy
+from mergescale.policy.ports import ALL_PORTS, DEFAULT_PROTOCOLS, PROTOCOLS, Ports
+from mergescale.policy.principals import of_node
+
+_NAMES = {number: name for name, number in reversed(PROTOCOLS.items())}
+#: Selectors that say more than the set of their nodes; of equal sets the first of these is told.
+_ORDER = ("*", "autogroup:member", "autogroup:tagged", "group:", "tag:", "autogroup:", "user:")
+
+
+class Wording:
+    """Words for sets of slots of one snapshot.
+
+    Attributes:
+        sets: selector -> its slots.
+    """
+
+    def __init__(self, snapshot: Snapshot, policy: CompiledPolicy) -> None:
+        self._snapshot = snapshot
+        everybody = 0
+        sets: dict[str, int] = {}
+        for node_id, slot in snapshot.slots.of.items():
+            node = snapshot.nodes[node_id]
+            if not snapshot.takes_part(node):
+                continue
+            everybody |= 1 << slot
+            for name in of_node(node.tags, snapshot.owner(node), policy.groups_of):
+                sets[name] = sets.get(name, 0) | 1 << slot
+        sets["*"] = everybody
+        self.sets = sets
+        self._sets = sorted(sets.items(), key=_coarsest)
+
+    def words(self, slots: int, who: Census | None = None) -> tuple[str, ...]:
+        """Return selectors, then names of nodes, that together mean exactly these slots."""
+        nodes = slots if who is None else slots & ((1 << who.slots) - 1)
+        left, found = nodes, list[str]()
+        for name, members in self._sets:
+            if members & left and not members & ~nodes:
+                found.append(name)
+                left &= ~members
+        found += sorted(
+            self._snapshot.nodes[node].name for node in self._snapshot.slots.nodes(left)
+        )
+        if who is not None:
+            found += [spelt(who.outside[one]) for one in each_bit(slots >> who.slots)]
+        return tuple(found)
+
+
+def _coarsest(one: tuple[str, int]) -> tuple[int, int, str]:
+    name, members = one
+    rank = next((at for at, start in enumerate(_ORDER) if name.startswith(start)), len(_ORDER))
+    return -members.bit_count(), rank, name
+
+
+def ports(flows: Iterable[Flow]) -> tuple[str, ...]:
+    """Return flows as ``ip`` of a grant spells them: ``*``, ``22``, ``tcp:443``, ``icmp:*``."""
+    by_ports: dict[Ports, set[int]] = {}
+    for flow in flows:
+        by_ports.setdefault(Ports(flow.first, flow.last), set()).add(flow.protocol)
+    anywhere = by_ports.get(ALL_PORTS, set())
+    if anywhere >= DEFAULT_PROTOCOLS:
+        others = sorted(anywhere - DEFAULT_PROTOCOLS)
+        return ("*", *(f"{_name(one)}:*" for one in others))
+    found = []
+    plain = anywhere & {1, 58} == {1, 58}
+    for part in sorted(by_ports):
+        protocols = set(by_ports[part])
+        if plain and part == ALL_PORTS:
+            protocols -= {1, 58}
+        if protocols >= {6, 17} and plain:
+            found.append(str(part))
+            protocols -= {6, 17}
+        found += [f"{_name(one)}:{part}" for one in sorted(protocols)]
+    if plain and not any(":" not in one for one in found):
+        found.append("icmp:*")
+    return tuple(found)
+
+
+def _name(protocol: int) -> str:
+    return _NAMES.get(protocol, str(protocol))
