@@ -17,6 +17,7 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
+from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import sort_key
 from mergescale.domain.record import Counters, Following, Presence, Primary, Record, key_of
 from mergescale.domain.sshcheck import SshCheck
@@ -94,6 +95,15 @@ NODES = st.builds(
     expiry_disabled=FLAGS,
     auth_key=maybe(WORDS),
     last_seen=maybe(TIMES),
+    custom=st.lists(
+        st.builds(
+            CustomAttribute,
+            WORDS,
+            WORDS | FLAGS | st.integers(-(2**53), 2**53).map(float),
+            maybe(TIMES),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 AUTH_KEYS = st.builds(
     AuthKey,

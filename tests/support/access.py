@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 from mergescale.domain.access import Access, FilterRule, SshRule
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.node import Node
+from mergescale.domain.posture import AttributeRule
 from mergescale.domain.prefixes import Prefix, covers, parse_prefix
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.tailnet import Settings
@@ -75,6 +76,9 @@ class TableAccess:
 
     def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
         return ()
+
+    def attribute_rule(self, name: str) -> AttributeRule | None:
+        return None
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         return user.login in self.policy.tags.get(tag, ())

@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, ip_network
 from mergescale.domain.access import Access, Destination, FilterRule, Sources, SshRule
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.node import Node
+from mergescale.domain.posture import AttributeRule
 from mergescale.domain.prefixes import Prefix, is_exit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.tailnet import Dns, Relays, Settings
@@ -139,6 +140,9 @@ class Reach:
 
     def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:
         return ()
+
+    def attribute_rule(self, name: str) -> AttributeRule | None:
+        return None
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         return False

@@ -8,7 +8,7 @@ from litestar import Router
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from mergescale.api import gitops, keys, logins, nodes, routes, sshchecks, users
+from mergescale.api import attributes, gitops, keys, logins, nodes, routes, sshchecks, users
 from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
 from mergescale.api.health import Check, health_handlers
 from mergescale.api.openapi import SECURITY
@@ -26,6 +26,7 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
         route_handlers=[
             *nodes.HANDLERS,
             *routes.HANDLERS,
+            *attributes.HANDLERS,
             *keys.HANDLERS,
             *users.HANDLERS,
             *logins.HANDLERS,

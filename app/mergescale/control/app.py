@@ -12,8 +12,9 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import structlog
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, Response, get, patch, post
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
@@ -33,7 +34,14 @@ from mergescale.control.register import Registrar
 from mergescale.control.scope import PEER
 from mergescale.control.sshcheck import SshGate
 from mergescale.fanout.turns import Turns
-from mergescale.kernel.errors import Invalid, MergescaleError, NotFound, RemoteProtocolError
+from mergescale.kernel.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    MergescaleError,
+    NotFound,
+    RemoteProtocolError,
+)
 from mergescale.kernel.keys import MachineKey
 from mergescale.state.engine import EngineStopped
 from mergescale.state.ports import StoreUnavailable
@@ -44,6 +52,7 @@ from mergescale.state.throttle import (
     TooManyAttempts,
     place,
 )
+from mergescale.wire.tailcfg.device_attr import decode_device_attributes
 from mergescale.wire.tailcfg.encode import encode
 from mergescale.wire.tailcfg.map_request import decode_map_request
 from mergescale.wire.tailcfg.register import (
@@ -59,7 +68,9 @@ log = structlog.get_logger()
 _STATUS: dict[type[MergescaleError], int] = {
     RemoteProtocolError: 400,
     Invalid: 400,
+    Forbidden: 403,
     NotFound: 404,
+    Conflict: 409,
     StoreUnavailable: 503,
     EngineStopped: 503,
 }
@@ -134,13 +145,26 @@ def machine_app(
             raise NotFound("nobody waits for this")
 
     return Litestar(
-        [register, map_, ssh_action, answer_c2n],
+        [register, map_, _attributes(poller), ssh_action, answer_c2n],
         openapi_config=None,
         logging_config=None,
         exception_handlers={Exception: _failure},
         # The bridge bounds bodies before they get here.
         request_max_body_size=None,
     )
+
+
+def _attributes(poller: Poller) -> HTTPRouteHandler:
+    """Return the handler of a device's own posture attributes."""
+
+    @patch("/machine/set-device-attr", status_code=HTTP_200_OK)
+    async def set_attributes(request: AnyRequest) -> Response[bytes]:
+        """Answer tailcfg.SetDeviceAttributesRequest; clients read nothing but the status."""
+        wire = decode_device_attributes(await request.body())
+        await poller.set_attributes(_machine(request), wire)
+        return Response(b"{}", media_type="application/json")
+
+    return set_attributes
 
 
 class Paced:

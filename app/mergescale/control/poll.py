@@ -18,11 +18,12 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Invalid, NotFound
 from mergescale.kernel.ids import NodeId, TailnetName
 from mergescale.kernel.keys import MachineKey
-from mergescale.state import lookup, nodes
+from mergescale.state import attributes, lookup, nodes
 from mergescale.state.outcome import Decision
 from mergescale.state.tailnets import Tailnets
 from mergescale.wire.mapframe import Compression
 from mergescale.wire.tailcfg import capver
+from mergescale.wire.tailcfg.device_attr import SetDeviceAttributesRequest
 from mergescale.wire.tailcfg.map_request import MapKind, MapRequest
 
 log = structlog.get_logger()
@@ -74,6 +75,19 @@ class Poller:
         # It may have been deleted while the update was being stored.
         lookup.node(engine.snapshot, node.id)
         return hub.encoder.full(engine.snapshot, node.id, compression, self.clock.now())
+
+    async def set_attributes(self, machine: MachineKey, wire: SetDeviceAttributesRequest) -> None:
+        """Set posture attributes as a device asks for itself.
+
+        Raises:
+            NotFound: this machine has no node with that key.
+            Forbidden, Invalid, Conflict: it may not, see ``state.attributes``.
+        """
+        found = self.tailnets.of_node(machine, wire.node_key)
+        if found is None:
+            raise NotFound("node not found")
+        engine, node = found
+        await engine.apply(attributes.set_by_node(node.id, wire.update))
 
     async def _stream(
         self, hub: Hub, known: Snapshot, node: NodeId, compression: Compression

@@ -13,6 +13,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Protocol
 
+from mergescale.domain.posture import AttributeRule
 from mergescale.domain.prefixes import Prefix
 from mergescale.kernel.ids import NodeId, Slot
 
@@ -165,6 +166,10 @@ class Access(Protocol):
         """
         ...
 
+    def attribute_rule(self, name: str) -> AttributeRule | None:
+        """Return what ``attrConfig`` says of a custom attribute, None for nothing."""
+        ...
+
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
         ...
@@ -210,6 +215,9 @@ class _DenyAll:
 
     def ssh_rules(self, slot: Slot) -> tuple[SshRule, ...]:  # noqa: ARG002
         return ()
+
+    def attribute_rule(self, name: str) -> AttributeRule | None:  # noqa: ARG002
+        return None
 
     def may_take_tag(self, user: User, tag: str) -> bool:  # noqa: ARG002
         return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
+from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix
 from mergescale.kernel.ids import AuthKeyId, NodeId, UserId
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
@@ -38,6 +39,7 @@ class Node:
             same owner leaves that alone.
         auth_key: the pre-auth key it last registered with, if any.
         last_seen: when it went offline last; None if never.
+        custom: attributes for posture conditions that were set for it, sorted by name.
     """
 
     id: NodeId
@@ -64,6 +66,7 @@ class Node:
     expiry_disabled: bool = False
     auth_key: AuthKeyId | None = None
     last_seen: datetime | None = None
+    custom: tuple[CustomAttribute, ...] = ()
 
     @property
     def routes(self) -> tuple[Prefix, ...]:

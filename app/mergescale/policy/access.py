@@ -20,6 +20,7 @@ from mergescale.domain.access import (
     SshRule,
 )
 from mergescale.domain.node import Node
+from mergescale.domain.posture import AttributeRule
 from mergescale.domain.prefixes import Prefix, is_exit
 from mergescale.domain.slots import Slots, each_bit
 from mergescale.domain.snapshot import Snapshot
@@ -238,6 +239,10 @@ class ResolvedAccess:
         """Return who may log in to the node over SSH, in the order that decides."""
         seat = self._table.seats.get(slot)
         return () if seat is None else self._ssh.rules(seat, self.visible(slot) | 1 << slot)
+
+    def attribute_rule(self, name: str) -> AttributeRule | None:
+        """Return what ``attrConfig`` says of a custom attribute."""
+        return self._policy.document.attribute_configs.get(name)
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""

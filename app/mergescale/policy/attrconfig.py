@@ -15,7 +15,7 @@ from mergescale.policy.postures import Attribute
 from mergescale.policy.scope import Scope
 from mergescale.policy.selectors import Selector
 
-_CUSTOM: Final = re.compile(r"custom:[A-Za-z0-9_.:-]{1,49}")
+_CUSTOM: Final = re.compile(r"custom:[A-Za-z0-9_:]{1,121}")
 _CONFIG: Final = ("type", "allowSetByNode", "broadcastToPeers")
 
 
@@ -67,7 +67,7 @@ def _configs(value: Value | None, scope: Scope) -> Iterator[AttributeConfig]:
     for member in members(value, report, "attrConfig"):
         if not _CUSTOM.fullmatch(member.key):
             message = f"{quoted(member.key)} is not the name of a custom attribute"
-            help_ = "write custom: and then letters, digits or _.:-"
+            help_ = "write custom: and then letters, digits, _ or :"
             report.error("policy.attr-config", member.key_span, message, help_)
             continue
         found = fields(member.value, report, what="attrConfig", known=_CONFIG)

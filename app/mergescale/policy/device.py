@@ -15,7 +15,7 @@ _CLIENT: Final = re.compile(r"([0-9]+)\.([0-9]+)(\.[0-9]+)*")
 
 
 def attributes_of(node: Node) -> dict[str, Attribute]:
-    """Return the ``node:`` attributes of a device; those it says nothing about are not set.
+    """Return the attributes of a device; those it says nothing about are not set.
 
     Lower-case names of systems, versions without the part after the number, and
     ``node:tsAutoUpdate`` from tailcfg.Hostinfo.AllowsUpdate, which clients leave out for no.
@@ -32,6 +32,7 @@ def attributes_of(node: Node) -> dict[str, Attribute]:
     encrypted = said.get("StateEncrypted")
     if isinstance(encrypted, bool):
         found["node:tsStateEncrypted"] = encrypted
+    found.update({one.name: one.value for one in node.custom})
     return found
 
 

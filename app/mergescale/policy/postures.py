@@ -15,12 +15,12 @@ from enum import StrEnum
 from operator import ge, gt, le, lt
 from typing import Any, Final
 
+from mergescale.domain.posture import AttributeValue
 from mergescale.policy.diagnostics import Span, nearest, quoted
 from mergescale.policy.selectors import Malformed
 from mergescale.policy.versions import version
 
-#: Value of an attribute; numbers are floats.
-Attribute = str | float | bool
+Attribute = AttributeValue
 Attributes = Mapping[str, Attribute]
 
 #: What clients and this server say of a device, with the type of each.

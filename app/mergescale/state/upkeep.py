@@ -13,20 +13,21 @@ from datetime import datetime
 from mergescale.domain.apikey import ApiKey
 from mergescale.domain.authkey import AuthKey
 from mergescale.domain.node import Node
-from mergescale.domain.record import Drop, Write
+from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
-from mergescale.state import apikeys, authkeys, logins, sshchecks
+from mergescale.state import apikeys, attributes, authkeys, logins, sshchecks
 from mergescale.state.nodes import removal
 from mergescale.state.outcome import Decision, Outcome, outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many of each were removed; SSH checks count as logins."""
+    """How many of each were removed; SSH checks count as logins, attributes by their nodes."""
 
     nodes: int
     logins: int
     keys: int
+    attributes: int = 0
 
 
 def due(snapshot: Snapshot, now: datetime) -> bool:
@@ -37,11 +38,12 @@ def due(snapshot: Snapshot, now: datetime) -> bool:
         or bool(sshchecks.expired(snapshot, now))
         or bool(authkeys.forgotten(snapshot, now))
         or bool(apikeys.forgotten(snapshot, now))
+        or any(True for _ in attributes.lapsed(snapshot, now))
     )
 
 
 def sweep() -> Decision[Swept]:
-    """Remove ephemeral nodes that are offline too long, expired logins and SSH checks, old keys."""
+    """Remove ephemeral nodes offline too long, expired logins, SSH checks and attributes, old keys."""
 
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[Swept]:
         nodes = list(_abandoned(snapshot, now))
@@ -53,7 +55,11 @@ def sweep() -> Decision[Swept]:
         writes += [Drop(login) for login in done]
         writes += [Drop(check) for check in checks]
         writes += [Drop(key) for key in keys]
-        return outcome(snapshot, writes, Swept(len(nodes), len(done) + len(checks), len(keys)))
+        gone = {node.id for node in nodes}
+        lapsed = [node for node in attributes.lapsed(snapshot, now) if node.id not in gone]
+        writes += [Put(node) for node in lapsed]
+        swept = Swept(len(nodes), len(done) + len(checks), len(keys), len(lapsed))
+        return outcome(snapshot, writes, swept)
 
     return decide
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from mergescale.domain.authkey import AuthKey
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
+from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
@@ -208,6 +210,7 @@ def node_values(node: Node) -> Values:
         "expiry_disabled": node.expiry_disabled,
         "auth_key": node.auth_key,
         "last_seen": node.last_seen,
+        "custom": _custom(node.custom),
     }
 
 
@@ -238,6 +241,7 @@ def node(row: Row[Any]) -> Node:
         expiry_disabled=row.expiry_disabled,
         auth_key=None if row.auth_key is None else AuthKeyId(row.auth_key),
         last_seen=row.last_seen,
+        custom=_read_custom(row.custom),
     )
 
 
@@ -251,6 +255,22 @@ def deployment_values(deployment: Deployment) -> Values:
         "committed": deployment.committed,
         "applied": deployment.applied,
     }
+
+
+def _custom(attributes: tuple[CustomAttribute, ...]) -> str:
+    """Return a list of name, value and expiry (RFC 3339, or null)."""
+    listed = [
+        (one.name, one.value, None if one.expires is None else one.expires.isoformat())
+        for one in attributes
+    ]
+    return json.dumps(listed, separators=(",", ":"))
+
+
+def _read_custom(text: str) -> tuple[CustomAttribute, ...]:
+    return tuple(
+        CustomAttribute(name, value, None if over is None else datetime.fromisoformat(over))
+        for name, value, over in json.loads(text)
+    )
 
 
 def _user_id(value: int | None) -> UserId | None:

@@ -169,6 +169,7 @@ class NodeRow(_Row, table=True):
     expiry_disabled: bool
     auth_key: str | None = None
     last_seen: datetime | None = _time(optional=True)
+    custom: str = Field(sa_type=Text)
 
 
 class AuthKeyRow(_Row, table=True):

@@ -23,7 +23,7 @@ async def test_the_description_tells_the_shapes_that_are_served() -> None:
         for operation in item.values()
         if path.startswith("/api/v2/")
     ]
-    assert len(operations) == 32
+    assert len(operations) == 35
     for path, operation in operations:
         assert operation["description"], path
         assert operation["security"] == [{"bearer": []}, {"basic": []}], path

@@ -110,7 +110,7 @@ _NODE_ATTRS: Final = _entries(
 _ATTR_CONFIG: Final = {
     "type": "object",
     "description": "Attributes of devices that the API, or the device itself, may set.",
-    "propertyNames": {"pattern": r"^custom:[A-Za-z0-9_.:-]{1,49}$"},
+    "propertyNames": {"pattern": r"^custom:[A-Za-z0-9_:]{1,121}$"},
     "additionalProperties": {
         "type": "object",
         "description": "What may be said of the attribute.",
