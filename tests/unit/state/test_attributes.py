@@ -16,7 +16,7 @@ from mergescale.policy.device import attributes_of
 from mergescale.state import attributes, upkeep
 from mergescale.state.outcome import Decision
 from support.clock import START
-from support.policies import policy
+from support.policies import filter_of, governed, policy
 from support.worlds import named, step, world
 
 A, B = NodeId(1), NodeId(2)
@@ -156,3 +156,21 @@ def test_conditions_see_custom_attributes() -> None:
     """They stand beside what the client says."""
     found = attributes_of(people(tier="prod").nodes[A])
     assert (found["custom:tier"], found["node:os"]) == ("prod", "linux")
+
+
+def test_an_attribute_opens_what_a_posture_allows_and_closes_it_when_it_lapses() -> None:
+    """Setting it is enough: the filter of the destination follows, and follows again at its end."""
+    rules = """{"postures": {"posture:prod": ["custom:tier == 'prod'"]}, "acls": [
+        {"action": "accept", "src": ["alice@example.com"], "dst": ["bob@example.com:80"],
+         "srcPosture": ["posture:prod"]}]}"""
+    before = governed("alice@example.com: a; bob@example.com: b", rules)
+    assert filter_of(before, "b") == []
+
+    opened = after(before, put("custom:tier", "prod", expires=LATER))
+    opened = step(before, [Put(opened.nodes[A])])
+    assert filter_of(opened, "b") == [
+        (["100.64.0.1", "fd7a:115c:a1e0::1"], ["100.64.0.2:80", "fd7a:115c:a1e0::2:80"], [])
+    ]
+
+    swept = upkeep.sweep()(opened, LATER).snapshot
+    assert filter_of(step(opened, [Put(swept.nodes[A])]), "b") == []
