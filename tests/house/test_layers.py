@@ -43,6 +43,7 @@ def test_the_tree_is_the_architecture() -> None:
                 "identity",
                 "kernel",
                 "netmap",
+                "plan",
                 "policy",
                 "relay",
                 "server",
