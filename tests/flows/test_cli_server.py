@@ -368,3 +368,61 @@ def test_a_bad_setting_is_named(setting: tuple[str, ...], error: str, tmp_path: 
     said, help_ = ended.err.splitlines()
     assert said == f"{error} was expected"
     assert help_.startswith("help: it comes from the command line, MERGESCALE_")
+
+
+def test_an_inventory_says_what_the_server_knows(world: World, tmp_path: Path) -> None:
+    """Users, devices and routes, in the form that policy commands read; by socket and by port."""
+    world.join("router", "--tag", "tag:web")
+    world.local("nodes", "approve-routes", "router", "10.7.0.0/24")
+    world.local("users", "create", "zoe@example.com", "--role", "auditor")
+    world.local("users", "suspend", "zoe@example.com")
+
+    exported = world.local("inventory", "export").json
+    [router] = [one for one in exported["nodes"] if one["name"] == "router"]
+    told = {name: router[name] for name in ("tags", "advertised_routes", "approved_routes")}
+    assert told == {
+        "tags": ["tag:web"],
+        "advertised_routes": ["0.0.0.0/0", "10.7.0.0/24"],
+        "approved_routes": ["10.7.0.0/24"],
+    }
+    assert "user" not in router
+    [zoe] = [one for one in exported["users"] if one["login_name"] == "zoe@example.com"]
+    assert zoe == {
+        "login_name": "zoe@example.com",
+        "name": "zoe",
+        "role": "auditor",
+        "suspended": True,
+    }
+
+    token = world.local("apikeys", "create").out.strip()
+    file = tmp_path / "tailnet.json"
+    ended = world.remote(token=token)("inventory", "export", "--out", file)
+    assert ended.out.startswith(f"{file}: {len(exported['nodes'])} node")
+    assert json.loads(file.read_text("ascii")) == {**exported, "server_url": world.server.url}
+
+
+def test_a_policy_is_tested_with_the_devices_of_a_server(world: World, tmp_path: Path) -> None:
+    """--server or --state-dir stand for an inventory; the environment alone does not."""
+    world.join("asked", "--tag", "tag:web")
+    address = world.local("nodes", "get", "asked", "-o", "json").json["addresses"][0]
+    policy = tmp_path / "policy.hujson"
+    policy.write_text(
+        json.dumps(
+            {
+                "tagOwners": {"tag:web": []},
+                "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+                "ssh": [
+                    {"action": "accept", "src": [ALICE], "dst": ["tag:web"], "users": ["root"]}
+                ],
+                "sshTests": [{"src": ALICE, "dst": [address], "accept": ["root"]}],
+            }
+        ),
+        "utf-8",
+    )
+    assert world.local("policy", "test", policy).out.splitlines()[-1] == "1 expectation met"
+    token = world.local("apikeys", "create").out.strip()
+    remote = world.remote(token=token)("policy", "test", policy)
+    assert remote.out.splitlines()[-1] == "1 expectation met"
+    elsewhere = CommandLine(environment={"MERGESCALE_SERVER": world.server.url})
+    told = elsewhere("policy", "test", policy)
+    assert (told.code, told.out.splitlines()[-1]) == (0, "0 expectations met, 1 not run")

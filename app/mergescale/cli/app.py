@@ -11,7 +11,18 @@ from typing import Final
 import click
 
 from mergescale import __version__
-from mergescale.cli import apikeys, auth, authkeys, config, gitops, nodes, policy, ssh, users
+from mergescale.cli import (
+    apikeys,
+    auth,
+    authkeys,
+    config,
+    gitops,
+    inventory,
+    nodes,
+    policy,
+    ssh,
+    users,
+)
 from mergescale.cli.backup import backup, restore
 from mergescale.cli.doctor import doctor, unit
 from mergescale.cli.errors import CommandFailed, ExitCode
@@ -62,6 +73,7 @@ for _command in (
     ssh.app,
     gitops.app,
     policy.app,
+    inventory.app,
     config.app,
     backup,
     restore,

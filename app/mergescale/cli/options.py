@@ -89,9 +89,8 @@ def online(function: Callable[Concatenate[Session, ...], None]) -> Callable[...,
         state_dir: Path | None,
         **own: Any,
     ) -> None:
-        given = Given(output, server, token, tailnet, state_dir).over(_before(context))
-        meant = given.tailnet or os.environ.get("MERGESCALE_TAILNET")
-        client = Client(find(given, os.environ), meant or None)
+        given = Given(output, server, token, tailnet, state_dir).over(given_before(context))
+        client = Client(find(given, os.environ), tailnet_of(given))
         function(Session(client, Screen.standard(given.output)), **own)
 
     return shared_options(command)
@@ -103,12 +102,17 @@ def offline(function: Callable[Concatenate[Screen, ...], None]) -> Callable[...,
     @functools.wraps(function)
     @click.pass_context
     def command(context: click.Context, /, output: str | None, **own: Any) -> None:
-        given = Given(output).over(_before(context))
+        given = Given(output).over(given_before(context))
         function(Screen.standard(given.output), **own)
 
     return _output(command)
 
 
-def _before(context: click.Context) -> Given:
+def tailnet_of(given: Given) -> str | None:
+    """Return the tailnet that is meant, None for the only one."""
+    return given.tailnet or os.environ.get("MERGESCALE_TAILNET") or None
+
+
+def given_before(context: click.Context) -> Given:
     """Return what was given before the noun."""
     return context.obj if isinstance(context.obj, Given) else Given()

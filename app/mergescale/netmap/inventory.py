@@ -8,7 +8,9 @@
                 "user": "ana@example.com", "advertised_routes": [], "approved_routes": [],
                 "created": "2026-04-10T15:15:53Z"}]}
 
-A node has ``user`` or ``tags``. All nodes count as online.
+A node has ``user`` or ``tags``. All nodes count as online. Optional: a user's ``"suspended": true``, a
+node's ``"authorized": false``, and for postures its ``os`` and ``client_version``; what else postures
+ask about is not known of the nodes of an inventory.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mergescale.domain.declaration import Declaration, Deployment
+from mergescale.domain.declaration import Declaration, DeclaredUser, Deployment
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit, parse_prefix, sort_key
 from mergescale.domain.record import Counters, Presence, Put, Write
@@ -39,15 +41,21 @@ _HERE: Final = ReplicaId("inventory")
 
 
 class InventoryUser(msgspec.Struct, frozen=True):
-    """A person; `role` as in ``users.hujson``."""
+    """A person; `role` and `suspended` as in ``users.hujson``."""
 
     login_name: str
     name: str = ""
     role: Role = Role.MEMBER
+    suspended: bool = False
 
 
 class InventoryNode(msgspec.Struct, frozen=True):
-    """A device, owned by `user` (a login) or by `tags`."""
+    """A device, owned by `user` (a login) or by `tags`.
+
+    Attributes:
+        authorized: approved, where the tailnet asks for that.
+        os, client_version: tailcfg.Hostinfo's OS and IPNVersion.
+    """
 
     name: str
     ipv4: IPv4Address
@@ -57,6 +65,9 @@ class InventoryNode(msgspec.Struct, frozen=True):
     advertised_routes: Sequence[str] | None = None
     approved_routes: Sequence[str] | None = None
     created: datetime | None = None
+    authorized: bool = True
+    os: str = ""
+    client_version: str = ""
 
 
 class InventoryDns(msgspec.Struct, frozen=True):
@@ -108,6 +119,7 @@ def _address(kind: type, text: Any) -> Any:
 def populate(inventory: Inventory, declaration: Declaration) -> Snapshot:
     """Build the tailnet of an inventory under what a repository declares.
 
+    People are as ``users.hujson`` declares them, if it does, as they are once a server has it.
     Routes that nobody approved but an autoApprover lets through count as approved, as they are
     once a server has the policy.
 
@@ -152,10 +164,9 @@ def settings_of(inventory: Inventory) -> Settings:
 
 def _writes(inventory: Inventory, deployment: Deployment) -> Iterator[Write]:
     users: dict[str, UserId] = {}
-    for number, one in enumerate(inventory.users, 1):
-        users[one.login_name.casefold()] = UserId(number)
-        name = one.name or one.login_name.partition("@")[0]
-        yield Put(User(UserId(number), one.login_name, name, one.role, _ONCE))
+    for number, person in enumerate(_people(inventory, deployment.declaration), 1):
+        users[person.login.casefold()] = UserId(number)
+        yield Put(replace(person, id=UserId(number)))
     taken: set[object] = set()
     for number, each in enumerate(inventory.nodes, 1):
         for mark in (each.name, each.ipv4, each.ipv6):
@@ -164,8 +175,31 @@ def _writes(inventory: Inventory, deployment: Deployment) -> Iterator[Write]:
             taken.add(mark)
         yield Put(_node(number, each, users))
         yield Put(Presence(NodeId(number), _HERE, _ONCE))
-    yield Put(Counters(NodeId(len(inventory.nodes) + 1), UserId(len(inventory.users) + 1)))
+    yield Put(Counters(NodeId(len(inventory.nodes) + 1), UserId(len(users) + 1)))
     yield Put(deployment)
+
+
+def _people(inventory: Inventory, declaration: Declaration) -> Iterator[User]:
+    """Yield everybody, without ids: those of the inventory, then those only declared."""
+    declared = {one.login.casefold(): one for one in declaration.users or ()}
+    for one in inventory.users:
+        name = one.name or one.login_name.partition("@")[0]
+        person = User(UserId(0), one.login_name, name, one.role, _ONCE, suspended=one.suspended)
+        meant = declared.pop(one.login_name.casefold(), None)
+        yield person if meant is None else _declared(meant)
+    yield from map(_declared, declared.values())
+
+
+def _declared(one: DeclaredUser) -> User:
+    return User(
+        UserId(0),
+        one.login,
+        one.display_name,
+        one.role,
+        _ONCE,
+        declared=True,
+        suspended=one.suspended,
+    )
 
 
 def _node(number: int, one: InventoryNode, users: dict[str, UserId]) -> Node:
@@ -187,6 +221,8 @@ def _node(number: int, one: InventoryNode, users: dict[str, UserId]) -> Node:
         tags=tags,
         advertised=tuple(sorted(_prefixes(one, one.advertised_routes), key=sort_key)),
         approved=frozenset(_prefixes(one, one.approved_routes)),
+        authorized=one.authorized,
+        hostinfo=msgspec.json.encode({"OS": one.os, "IPNVersion": one.client_version}),
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mergescale.domain.access import Access, Capabilities
+from mergescale.domain.declaration import Policy
 from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.errors import LocalProtocolError
 from mergescale.policy.attributes import Attributes
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.document import PolicyDocument
@@ -184,3 +186,16 @@ class CompiledPolicy:
         from mergescale.policy.access import resolve
 
         return resolve(self, snapshot, before)
+
+
+def compiled(policy: Policy) -> CompiledPolicy:
+    """Return a declaration's policy as what it is.
+
+    Raises:
+        LocalProtocolError: it was not made by ``repository.declare``.
+    """
+    match policy:
+        case CompiledPolicy():
+            return policy
+        case _:
+            raise LocalProtocolError("the declaration was not made by `declare`")

@@ -9,11 +9,10 @@ from typing import Final
 from mergescale.domain.declaration import Declaration, DeclaredUser
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.tailnet import Dns, Relays, Settings
-from mergescale.kernel.errors import LocalProtocolError
 from mergescale.policy import hujson
 from mergescale.policy.check import check
 from mergescale.policy.compile import compile_policy
-from mergescale.policy.compiled import CompiledPolicy
+from mergescale.policy.compiled import CompiledPolicy, compiled
 from mergescale.policy.diagnostics import (
     Diagnostic,
     Report,
@@ -108,11 +107,8 @@ def selftest(declaration: Declaration, snapshot: Snapshot | None = None) -> tupl
 
     `snapshot` says which devices have which address; see `run_ssh_tests`.
     """
-    match declaration.policy:
-        case CompiledPolicy() as policy:
-            return sort_diagnostics([*run_tests(policy), *run_ssh_tests(policy, snapshot)])
-        case _:
-            raise LocalProtocolError("the declaration was not made by `declare`")
+    policy = compiled(declaration.policy)
+    return sort_diagnostics([*run_tests(policy), *run_ssh_tests(policy, snapshot)])
 
 
 def _check_names(files: Mapping[str, str], report: Report) -> None:

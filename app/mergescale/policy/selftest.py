@@ -49,8 +49,7 @@ def run_tests(policy: CompiledPolicy) -> tuple[Diagnostic, ...]:
     """Return one error for each expectation that does not hold, at its place."""
     report = Report()
     for test in policy.document.tests:
-        devices = _devices(test.source, policy)
-        sources = tuple(replace(one, attributes=test.attributes) for one in devices)
+        sources = _sources_of(test, policy)
         for wanted, probes in ((True, test.accept), (False, test.deny)):
             for probe in probes:
                 _try(policy, test, sources, probe, wanted, report)
@@ -65,9 +64,7 @@ def _try(
     wanted: bool,  # noqa: FBT001 - accept or deny
     report: Report,
 ) -> None:
-    asked = test.protocols or _ASKED
-    pairs = [(one, other) for one in sources for other in _devices(probe.selector, policy)]
-    answers = [_admitting(policy, one, other, probe.port, asked) for one, other in pairs]
+    answers = _answers(policy, test, sources, probe)
     if wanted:
         if answers and all(answers):
             return
@@ -79,6 +76,27 @@ def _try(
         told = f"test(s) failed: {test.source} should not reach {probe.text}, the policy admits it"
         where = f"the rule at line {rule.origin.start_line} admits it"
         report.error("policy.test-failed", probe.span, told, where)
+
+
+def admitting(
+    policy: CompiledPolicy, test: PolicyTest, probe: Probe
+) -> tuple[CompiledRule | None, ...]:
+    """Return what lets each of the test's sources through to each device of the probe."""
+    return tuple(_answers(policy, test, _sources_of(test, policy), probe))
+
+
+def _sources_of(test: PolicyTest, policy: CompiledPolicy) -> tuple[_Device, ...]:
+    devices = _devices(test.source, policy)
+    return tuple(replace(one, attributes=test.attributes) for one in devices)
+
+
+def _answers(
+    policy: CompiledPolicy, test: PolicyTest, sources: tuple[_Device, ...], probe: Probe
+) -> list[CompiledRule | None]:
+    asked = test.protocols or _ASKED
+    targets = _devices(probe.selector, policy)
+    pairs = [(one, other) for one in sources for other in targets]
+    return [_admitting(policy, one, other, probe.port, asked) for one, other in pairs]
 
 
 def _devices(selector: Selector, policy: CompiledPolicy) -> tuple[_Device, ...]:

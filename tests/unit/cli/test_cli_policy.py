@@ -116,7 +116,8 @@ def test_checking_does_not_run_the_tests(folder: Path) -> None:
 def test_passing_tests_are_counted(folder: Path) -> None:
     """So that an empty list is not mistaken for a good one."""
     written(folder, GOOD)
-    assert mergescale("policy", "test") == Ended(0, "2 expectations of 1 test passed\n", "")
+    told = "1 of 1 rule covered by tests (100 %)\n2 expectations met\n"
+    assert mergescale("policy", "test") == Ended(0, told, "")
     written(folder, '{"acls": []}')
     assert mergescale("policy", "test") == Ended(0, "the policy holds no tests\n", "")
 

@@ -47,7 +47,8 @@ COMMANDS = {
     "apikeys": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
     "gitops": ("status", "sync"),
-    "policy": ("check", "fmt", "test"),
+    "policy": ("check", "codes", "fmt", "test"),
+    "inventory": ("export",),
     "config": ("check", "show"),
 }
 

@@ -68,24 +68,38 @@ def run_ssh_tests(
 
 
 def _run(policy: CompiledPolicy, test: SshTest, snapshot: Snapshot | None, report: Report) -> None:
-    sources = _devices(test.source, policy, snapshot)
-    pairs = [
-        (source, target)
-        for source in sources
-        for one in test.targets
-        for target in _devices(one.selector, policy, snapshot)
-    ]
+    pairs = _pairs(policy, test, snapshot)
     for wanted, expected in (
         (Verdict.ACCEPT, test.accept),
         (Verdict.CHECK, test.check),
         (Verdict.DENY, test.deny),
     ):
         for one in expected:
-            found = {_verdict(policy, *pair, one.user) for pair in pairs}
+            found = {_verdict(_entry(policy, *pair, one.user)) for pair in pairs}
             if not pairs and wanted is not Verdict.DENY:
                 found = {Verdict.DENY}
             if wrong := found - {wanted}:
                 _failed(test, one, wanted, min(wrong), report)
+
+
+def letting_in(
+    policy: CompiledPolicy, test: SshTest, user: str, snapshot: Snapshot | None = None
+) -> tuple[CompiledSsh | None, ...]:
+    """Return what decides for each pair of the test's devices; empty for a test that is not run."""
+    if snapshot is None and _names_addresses(test, policy):
+        return ()
+    return tuple(_entry(policy, *pair, user) for pair in _pairs(policy, test, snapshot))
+
+
+def _pairs(
+    policy: CompiledPolicy, test: SshTest, snapshot: Snapshot | None
+) -> list[tuple[_Device, _Device]]:
+    return [
+        (source, target)
+        for source in _devices(test.source, policy, snapshot)
+        for one in test.targets
+        for target in _devices(one.selector, policy, snapshot)
+    ]
 
 
 def _failed(
@@ -149,7 +163,10 @@ def _real(address: Range | None, policy: CompiledPolicy, snapshot: Snapshot | No
     return _Device(principals, "" if owner is None else owner.login)
 
 
-def _verdict(policy: CompiledPolicy, source: _Device, target: _Device, user: str) -> Verdict:
+def _entry(
+    policy: CompiledPolicy, source: _Device, target: _Device, user: str
+) -> CompiledSsh | None:
+    """Return the entry that decides about a login, None when none lets the user in."""
     inside = policy.source_lookup.named(source.principals)
     among = policy.target_lookup.named(target.principals)
     same = source.login.casefold() == target.login.casefold() != ""
@@ -158,8 +175,14 @@ def _verdict(policy: CompiledPolicy, source: _Device, target: _Device, user: str
             same and TAGGED not in source.principals and (entry.own or entry.logins.domain)
         )
         if leads and inside >> entry.source & 1 and _lets_in(entry, source, user):
-            return Verdict.ACCEPT if entry.check_period is None else Verdict.CHECK
-    return Verdict.DENY
+            return entry
+    return None
+
+
+def _verdict(entry: CompiledSsh | None) -> Verdict:
+    if entry is None:
+        return Verdict.DENY
+    return Verdict.ACCEPT if entry.check_period is None else Verdict.CHECK
 
 
 def _lets_in(entry: CompiledSsh, source: _Device, user: str) -> bool:
