@@ -3,14 +3,18 @@
 with PostgresServer.running() as server:        # None where no programs are found
     url = server.new_database()                 # migrated; made by copying a template
     server.restart()                            # as a crash would: immediate
+    with server.standby() as follower: ...      # streams all that is committed, and may be promoted
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import psycopg
@@ -61,6 +65,36 @@ class PostgresServer(Cluster):
         for name, value in settings.items():
             self.execute(f"ALTER SYSTEM SET {{}} = '{value}'", name)
         self.control("reload")
+
+    @contextlib.contextmanager
+    def standby(self, **settings: str) -> Iterator[PostgresServer]:
+        """Run another server for the block that has all that this one has and will have."""
+        follower = PostgresServer(self.bin, Path(tempfile.mkdtemp(prefix="mergescale-pg-")))
+        try:
+            shutil.copystat(self.folder, follower.folder)
+            shutil.chown(follower.folder, self.folder.stat().st_uid, self.folder.stat().st_gid)
+            source = ("-h", str(self.folder), "-U", SUPERUSER, "--checkpoint=fast", "--no-sync")
+            follower._run(
+                "pg_basebackup",
+                *source,
+                "--write-recovery-conf",
+                "-D",
+                str(follower.folder / "data"),
+            )
+            own = {"unix_socket_directories": str(follower.folder), **settings}
+            with (follower.folder / "data" / "postgresql.conf").open("a", encoding="ascii") as file:
+                file.writelines(f"{name} = '{value}'\n" for name, value in own.items())
+            follower.start()
+            try:
+                yield follower
+            finally:
+                follower.control("stop", "-m", "immediate")
+        finally:
+            shutil.rmtree(follower.folder, ignore_errors=True)
+
+    def promote(self) -> None:
+        """Let a standby take writes."""
+        self.control("promote", "-w")
 
     def drop(self, url: str) -> None:
         """Remove a database whoever is still connected to it."""

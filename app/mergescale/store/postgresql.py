@@ -119,7 +119,7 @@ async def connect(engine: AsyncEngine, answer_s: float) -> Connection:
 
 
 def reaching(answer_s: float) -> dict[str, Any]:
-    """Return the client's deadlines for a connection: to have it, and for a peer that is gone."""
+    """Return how any connection is made: in time, to a peer that is noticed when gone, which writes."""
     whole_s = max(1, round(answer_s / 3))
     return {
         # psycopg takes 2 s for anything less.
@@ -129,6 +129,9 @@ def reaching(answer_s: float) -> dict[str, Any]:
         "keepalives_idle": whole_s,
         "keepalives_interval": whole_s,
         "keepalives_count": 2,
+        # INVARIANT(one-truth): nothing is read from a standby either. It may lag, and a replica
+        # that follows it would put back in force what a newer policy took away.
+        "target_session_attrs": "read-write",
     }
 
 
@@ -140,13 +143,7 @@ def arguments(answer_s: float) -> dict[str, Any]:
         "idle_in_transaction_session_timeout": _IDLE,
     }
     words = [f"-c {name}={round(answer_s * share * 1000)}" for name, share in server_ms.items()]
-    return {
-        **reaching(answer_s),
-        "options": " ".join(words),
-        # INVARIANT(one-truth): nothing is read from a standby either. It may lag, and a replica
-        # that follows it would put back in force what a newer policy took away.
-        "target_session_attrs": "read-write",
-    }
+    return {**reaching(answer_s), "options": " ".join(words)}
 
 
 def _creator(answer_s: float) -> Callable[..., Awaitable[Connection]]:
