@@ -7,6 +7,7 @@ import click
 from mergescale.cli.fmt import fmt
 from mergescale.cli.groups import noun
 from mergescale.cli.options import offline
+from mergescale.cli.plan import plan
 from mergescale.cli.policy_files import count, path_argument, read_policy, refused
 from mergescale.cli.policy_tests import run_tests
 from mergescale.cli.reporting import checked, form_of, format_option, tell
@@ -16,6 +17,7 @@ from mergescale.cli.screen import Screen
 app = noun("policy", "Policy files, before they are merged; no server is needed.")
 app.add_command(fmt)
 app.add_command(run_tests)
+app.add_command(plan)
 
 
 @app.command("check")

@@ -98,6 +98,63 @@ class Store:
         self._git = Git(str(path.parent))
         self._fresh = False
 
+    @classmethod
+    def borrowed(cls, folder: Path, scratch: Path) -> Store:
+        """Open somebody's own repository: what is made goes to `scratch`, the rest is only read.
+
+        Args:
+            folder: in its work tree, or the bare repository itself.
+            scratch: an empty folder for new objects.
+
+        Raises:
+            GitFailed: there is no repository.
+        """
+        git = Git(str(folder))
+        try:
+            place, objects = (
+                git.execute(["git", "rev-parse", *words])
+                for words in (
+                    ("--absolute-git-dir",),
+                    ("--path-format=absolute", "--git-path", "objects"),
+                )
+            )
+        except (GitCommandNotFound, GitCommandError) as error:
+            raise GitFailed(str(error.stderr or "")) from None
+        store = cls(Path(str(place)), "file")
+        store._git.update_environment(
+            GIT_OBJECT_DIRECTORY=str(scratch), GIT_ALTERNATE_OBJECT_DIRECTORIES=str(objects)
+        )
+        return store
+
+    def resolve(self, name: str) -> str:
+        """Return the commit that a name means: a branch, a tag, ``HEAD``, an id.
+
+        Raises:
+            GitFailed: it means none.
+        """
+        return self._id(
+            self._run("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+        )
+
+    def tree(self, commit: str) -> str:
+        """Return the tree of a commit."""
+        return self._id(self._run("rev-parse", "--verify", f"{self._id(commit)}^{{tree}}"))
+
+    def merged(self, base: str, head: str) -> str | None:
+        """Return the tree that merging `head` into `base` makes; None when they conflict.
+
+        Raises:
+            GitFailed: git could not try.
+        """
+        try:
+            made = self._run("merge-tree", "--write-tree", self._id(base), self._id(head))
+        except GitFailed as failed:
+            # SPEC(git-merge-tree): 1 for conflicts.
+            if failed.status == 1:
+                return None
+            raise
+        return self._id(made)
+
     def prepare(self) -> None:
         """Make the repository if it is not there."""
         if not (self._path / "HEAD").is_file():

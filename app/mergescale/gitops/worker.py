@@ -73,7 +73,7 @@ def _look(request: Request, store: Store) -> Reply:
         return Unchanged(commit)
     about = store.describe(commit)
     descends = not request.applied or store.descends(commit, request.applied)
-    files, faults = _read(store, commit, request.folder) if descends else ({}, [])
+    files, faults = read_files(store, commit, request.folder) if descends else ({}, [])
     return Found(
         commit=commit,
         subject=about.subject,
@@ -85,8 +85,14 @@ def _look(request: Request, store: Store) -> Reply:
     )
 
 
-def _read(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[Fault]]:
-    """Return the texts of the watched folder and what is wrong with the rest."""
+def read_files(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[Fault]]:
+    """Return the texts of the watched folder and what is wrong with the rest.
+
+    Args:
+        store: where it is read.
+        commit: a commit or a tree, by its id.
+        folder: empty for all of it.
+    """
     entries = store.entries(commit, folder)
     if entries is None:
         return {}, [Fault(folder, "repository.folder", "the watched folder is not in this commit")]

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mergescale.domain.access import Access
 from mergescale.domain.declaration import Declaration, DeclaredUser, Deployment
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit, parse_prefix, sort_key
@@ -116,10 +117,16 @@ def _address(kind: type, text: Any) -> Any:
     return kind(text)
 
 
-def populate(inventory: Inventory, declaration: Declaration) -> Snapshot:
+def populate(
+    inventory: Inventory, declaration: Declaration, before: Access | None = None
+) -> Snapshot:
     """Build the tailnet of an inventory under what a repository declares.
 
     People are as ``users.hujson`` declares them, if it does, as they are once a server has it.
+
+    `before` is the access of the same inventory under another declaration; filters that come out
+    the same are taken over.
+
     Routes that nobody approved but an autoApprover lets through count as approved, as they are
     once a server has the policy.
 
@@ -142,7 +149,7 @@ def populate(inventory: Inventory, declaration: Declaration) -> Snapshot:
             approved.append(Put(replace(node, approved=node.approved | more)))
     snapshot, _ = snapshot.apply(approved)
     snapshot = replace(snapshot, primaries=_primaries(snapshot))
-    return replace(snapshot, access=policy.resolve(snapshot))
+    return replace(snapshot, access=policy.resolve(snapshot, before))
 
 
 def dns_of(inventory: Inventory) -> Dns:

@@ -117,13 +117,9 @@ def _reach(
     for (sources, flows), by_slot in merged.items():
         nodes, texts = _targets(by_slot, snapshot)
         dst = (*wording.words(nodes), *texts)
-        pairs = sum((sources & _nodes(found) & ~(1 << slot)).bit_count() for slot in by_slot)
-        rows_out.append(Reach(wording.words(sources, found.who), dst, ports(flows), pairs))
+        pairs = sum((found.who.nodes(sources) & ~(1 << slot)).bit_count() for slot in by_slot)
+        rows_out.append(Reach(wording.sources(sources, found.who), dst, ports(flows), pairs))
     yield from sorted(rows_out, key=lambda one: (-one.pairs, one.src, one.dst, one.ip))
-
-
-def _nodes(found: Difference) -> int:
-    return (1 << found.who.slots) - 1
 
 
 def _targets(by_slot: Mapping[Slot, set[Place]], snapshot: Snapshot) -> tuple[int, list[str]]:
@@ -158,7 +154,10 @@ def _edges(
                 if src not in sets or dst not in sets:
                     continue
                 other = found.left if after else found.reached
-                if not any(other.get(Slot(slot), 0) & sets[src] for slot in each_bit(sets[dst])):
+                if not any(
+                    found.who.nodes(other.get(Slot(slot), 0)) & sets[src]
+                    for slot in each_bit(sets[dst])
+                ):
                     edges.add(f"{src} -> {dst}")
     return tuple(sorted(edges))
 
@@ -167,8 +166,10 @@ def _blast(found: Difference, snapshot: Snapshot, nodes: int) -> Blast:
     touched: dict[Slot, int] = {}
     for row in (*found.gained, *found.lost):
         touched[row.slot] = touched.get(row.slot, 0) | row.sources
-    mask, total = _nodes(found), len(snapshot.nodes)
-    pairs = sum((bits & mask & ~(1 << slot)).bit_count() for slot, bits in touched.items())
+    total = len(snapshot.nodes)
+    pairs = sum(
+        (found.who.nodes(bits) & ~(1 << slot)).bit_count() for slot, bits in touched.items()
+    )
     return Blast(pairs, total * (total - 1), nodes)
 
 

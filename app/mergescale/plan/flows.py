@@ -1,6 +1,7 @@
 """A node's filter as flows: who may send which protocol to which ports of which address.
 
-Sources are a set of bits: nodes by slot, and above them stretches of addresses that no node has.
+Sources are a set of bits: the IPv4 address of each node by slot, then its IPv6 address, and above
+them stretches of addresses that no node has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mergescale.policy.selectors import Range, parse_range, range_of
 
 #: Both families on one line; IPv6 comes after all of IPv4.
 _BASE: Final = {4: 0, 6: 1 << 32}
+_IPV6: Final = 6
 _END: Final = {4: (1 << 32) - 1, 6: (1 << 32) + (1 << 128) - 1}
 
 
@@ -45,7 +47,8 @@ class Census:
     """Who has which address, so that a list of texts becomes a set of bits.
 
     Attributes:
-        outside: stretches that no node has, in order; their bits come after those of the slots.
+        slots: how many there are; twice as many bits are addresses of nodes.
+        outside: stretches that no node has, in order; their bits come last.
     """
 
     slots: int
@@ -69,20 +72,29 @@ class Census:
         bits = 0
         low = bisect_left(self._addresses, place.first)
         for at in range(low, bisect_right(self._addresses, place.last)):
-            bits |= 1 << self._owners[at]
+            bits |= self._owners[at]
         start = bisect_left(self.outside, (place.first, 0))
         for number in range(start, len(self.outside)):
             if self.outside[number].first > place.last:
                 break
-            bits |= 1 << (self.slots + number)
+            bits |= 1 << (2 * self.slots + number)
         return bits
+
+    def whole(self, bits: int) -> int:
+        """Return the slots of the nodes that are in it with both addresses."""
+        return bits & bits >> self.slots & ((1 << self.slots) - 1)
+
+    def nodes(self, bits: int) -> int:
+        """Return the slots of the nodes that are in it with either address."""
+        return (bits | bits >> self.slots) & ((1 << self.slots) - 1)
 
 
 def census(snapshot: Snapshot, lists: Iterable[Sources]) -> Census:
     """Number the nodes, and the stretches that the lists' ranges cut the other addresses into."""
+    slots = len(snapshot.slots.at)
     owners = sorted(
-        (_BASE[address.version] + int(address), snapshot.slot(node))
-        for address, node in snapshot.addresses.items()
+        (_BASE[one.version] + int(one), 1 << snapshot.slot(node) + slots * (one.version == _IPV6))
+        for one, node in snapshot.addresses.items()
     )
     texts = {text for one in lists for text in one.texts}
     places = [place for text in texts for place in places_of(text) if place.first != place.last]
@@ -94,10 +106,10 @@ def census(snapshot: Snapshot, lists: Iterable[Sources]) -> Census:
         if place.first == place.last and place.first not in taken
     ]
     return Census(
-        len(snapshot.slots.at),
+        slots,
         tuple(cut(places)),
         tuple(address for address, _ in owners),
-        tuple(slot for _, slot in owners),
+        tuple(bit for _, bit in owners),
     )
 
 

@@ -12,8 +12,8 @@ from mergescale.policy.ports import ALL_PORTS, DEFAULT_PROTOCOLS, PROTOCOLS, Por
 from mergescale.policy.principals import of_node
 
 _NAMES = {number: name for name, number in reversed(PROTOCOLS.items())}
-#: Selectors that say more than the set of their nodes; of equal sets the first of these is told.
-_ORDER = ("*", "autogroup:member", "autogroup:tagged", "group:", "tag:", "autogroup:", "user:")
+#: Of equal sets the one is told whose name people chose; logins come before the last two.
+_ORDER = ("*", "group:", "tag:", "", "autogroup:", "user:")
 
 
 class Wording:
@@ -38,26 +38,34 @@ class Wording:
         self.sets = sets
         self._sets = sorted(sets.items(), key=_coarsest)
 
-    def words(self, slots: int, who: Census | None = None) -> tuple[str, ...]:
+    def words(self, slots: int) -> tuple[str, ...]:
         """Return selectors, then names of nodes, that together mean exactly these slots."""
-        nodes = slots if who is None else slots & ((1 << who.slots) - 1)
-        left, found = nodes, list[str]()
+        left, found = slots, list[str]()
         for name, members in self._sets:
-            if members & left and not members & ~nodes:
+            if members & left and not members & ~slots:
                 found.append(name)
                 left &= ~members
-        found += sorted(
-            self._snapshot.nodes[node].name for node in self._snapshot.slots.nodes(left)
-        )
-        if who is not None:
-            found += [spelt(who.outside[one]) for one in each_bit(slots >> who.slots)]
+        nodes = self._snapshot.nodes
+        found += sorted(nodes[node].name for node in self._snapshot.slots.nodes(left))
         return tuple(found)
+
+    def sources(self, bits: int, who: Census) -> tuple[str, ...]:
+        """Return the same of sources: nodes, single addresses of nodes, and other addresses."""
+        whole, found = who.whole(bits), list[str]()
+        for node_id in self._snapshot.slots.nodes(who.nodes(bits) & ~whole):
+            node, slot = self._snapshot.nodes[node_id], self._snapshot.slot(node_id)
+            address = node.ipv4 if bits >> slot & 1 else node.ipv6
+            found.append(f"{node.name} ({address})")
+        outside = bits >> 2 * who.slots
+        found += [spelt(who.outside[one]) for one in each_bit(outside)]
+        return (*self.words(whole), *found)
 
 
 def _coarsest(one: tuple[str, int]) -> tuple[int, int, str]:
     name, members = one
-    rank = next((at for at, start in enumerate(_ORDER) if name.startswith(start)), len(_ORDER))
-    return -members.bit_count(), rank, name
+    kind, colon, _ = name.partition(":")
+    prefix = "*" if name == "*" else f"{kind}:" if colon else ""
+    return -members.bit_count(), _ORDER.index(prefix), name
 
 
 def ports(flows: Iterable[Flow]) -> tuple[str, ...]:

@@ -1,0 +1,212 @@
+"""``mergescale policy plan``: what a pull request will do, from two commits and an inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command_line import CommandLine, Ended
+
+INVENTORY: dict[str, Any] = {
+    "domain": "example.com",
+    "users": [{"login_name": "ana@example.com"}, {"login_name": "ben@example.com"}],
+    "nodes": [
+        {
+            "name": "laptop",
+            "ipv4": "100.64.0.1",
+            "ipv6": "fd7a:115c:a1e0::1",
+            "user": "ana@example.com",
+        },
+        {
+            "name": "desk",
+            "ipv4": "100.64.0.2",
+            "ipv6": "fd7a:115c:a1e0::2",
+            "user": "ben@example.com",
+        },
+        {"name": "web", "ipv4": "100.64.0.3", "ipv6": "fd7a:115c:a1e0::3", "tags": ["tag:web"]},
+    ],
+}
+POLICY: dict[str, Any] = {
+    "groups": {"group:dev": ["ana@example.com"]},
+    "tagOwners": {"tag:web": ["group:dev"]},
+    "grants": [{"src": ["group:dev"], "dst": ["tag:web"], "ip": ["tcp:443"]}],
+    "tests": [{"src": "ana@example.com", "accept": ["tag:web:443"]}],
+}
+
+
+class Checkout:
+    """A work tree with a branch ``main`` and one on top of it that is checked out."""
+
+    def __init__(self, path: Path, folder: str = "") -> None:
+        self.path = path
+        self.folder = folder
+        (path / folder).mkdir(parents=True, exist_ok=True)
+        self.git("init", "-q", "-b", "main")
+        self.commit(POLICY)
+        self.git("checkout", "-q", "-b", "change")
+        self.inventory.write_text(json.dumps(INVENTORY))
+
+    @property
+    def inventory(self) -> Path:
+        return self.path.parent / "inventory.json"
+
+    def git(self, *words: str) -> str:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.path),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "Ana",
+            "GIT_AUTHOR_EMAIL": "ana@example.com",
+            "GIT_COMMITTER_NAME": "Ana",
+            "GIT_COMMITTER_EMAIL": "ana@example.com",
+        }
+        done = subprocess.run(
+            ["git", *words], cwd=self.path, env=environment, capture_output=True, check=True
+        )
+        return done.stdout.decode()
+
+    def commit(self, policy: dict[str, Any] | str, name: str = "policy.hujson") -> None:
+        text = policy if isinstance(policy, str) else json.dumps(policy, indent=1)
+        (self.path / self.folder / name).write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "change")
+
+    def plan(self, *options: str) -> Ended:
+        place = ("--repo", str(self.path), "--inventory", str(self.inventory))
+        return CommandLine()("policy", "plan", *place, *options)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "repo")
+
+
+def test_a_redefined_group_is_an_effect(checkout: Checkout) -> None:
+    """What a name stands for counts, not the rule that names it; exit code 2."""
+    checkout.commit({**POLICY, "groups": {"group:dev": ["ana@example.com", "ben@example.com"]}})
+    done = checkout.plan()
+
+    assert done.code == 2
+    assert done.out.splitlines()[:4] == [
+        "verdict: widening; 1 of 6 pairs of devices change (16.7%), 2 devices are told",
+        "",
+        "gains:",
+        "  + ben@example.com -> tag:web : tcp:443",
+    ]
+
+
+def test_a_comment_has_no_effect(checkout: Checkout) -> None:
+    """Neither has another order, nor another name for the same thing; exit code 0."""
+    renamed = json.dumps(POLICY).replace("group:dev", "group:developers")
+    checkout.commit("// better names\n" + renamed)
+    done = checkout.plan("--format", "json")
+
+    plan = json.loads(done.out)
+    assert done.code == 0
+    assert (plan["version"], plan["verdict"], plan["nodes"]) == (1, "no effect", [])
+    assert plan["identity"]["groups"] == [
+        "group:dev: ana@example.com -> none",
+        "group:developers: none -> ana@example.com",
+    ]
+
+
+def test_a_test_that_fails_is_told_with_the_plan(checkout: Checkout) -> None:
+    """Exit code 3, and the place of the expectation."""
+    checkout.commit({**POLICY, "grants": []})
+    done = checkout.plan("--format", "json")
+
+    plan = json.loads(done.out)
+    assert done.code == 3
+    assert plan["verdict"] == "narrowing"
+    assert plan["tests"]["newly_failing"] == plan["tests"]["failing"]
+    assert "ana@example.com should reach tag:web:443" in plan["tests"]["failing"][0]
+
+
+def test_what_the_base_got_meanwhile_is_no_part_of_the_change(checkout: Checkout) -> None:
+    """The merge of both is compared with the base."""
+    checkout.commit('{"grants": []}', "policy.d.md")
+    checkout.commit({"magicDNSSuffix": "corp.example.com"}, "tailnet.hujson")
+    checkout.git("checkout", "-q", "main")
+    checkout.commit({**POLICY, "grants": [], "tests": []})
+    done = checkout.plan("--head", "change", "--format", "json")
+
+    plan = json.loads(done.out)
+    assert plan["verdict"] == "no effect"
+    assert plan["identity"]["settings"] == ["settings.magic_dns_suffix:  -> corp.example.com"]
+
+
+def test_nothing_is_written_into_the_repository(checkout: Checkout) -> None:
+    """Not even the objects of the trial merge."""
+    checkout.commit({**POLICY, "grants": []})
+    checkout.git("checkout", "-q", "main")
+    checkout.commit("{}", "other.json")
+    before = checkout.git("count-objects", "-v")
+    assert checkout.plan("--head", "change").code == 3
+
+    assert checkout.git("count-objects", "-v") == before
+    assert checkout.git("status", "--porcelain") == ""
+
+
+def test_a_policy_in_a_folder(tmp_path: Path) -> None:
+    """`--folder` is what the server watches."""
+    checkout = Checkout(tmp_path / "repo", "net")
+    checkout.commit({**POLICY, "tests": [], "grants": []})
+
+    assert checkout.plan("--folder", "net").code == 2
+
+
+def test_markdown_is_safe_to_post(checkout: Checkout) -> None:
+    """What people wrote stands in code spans, and the marker is first."""
+    checkout.commit({**POLICY, "groups": {"group:dev": ["ana@example.com", "ben@example.com"]}})
+    lines = checkout.plan("--format", "markdown").out.splitlines()
+
+    assert lines[0] == "<!-- mergescale-plan -->"
+    assert "| `ben@example.com` | `tag:web` | `tcp:443` | 1 |" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--head", "nowhere"), '"nowhere" is no commit of the repository'),
+        (("--head=--output=x",), '"--output=x" is no commit of the repository'),
+        (("--folder", "none"), "none: the watched folder is not in this commit"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(
+    checkout: Checkout, options: tuple[str, ...], message: str
+) -> None:
+    """Exit code 1 and one line."""
+    done = checkout.plan(*options)
+
+    assert done.code == 1
+    assert message in done.err
+
+
+def test_conflicts_and_refused_policies_are_errors(checkout: Checkout) -> None:
+    """A plan of something that cannot come into force would be a lie."""
+    checkout.commit('{"acls": [{}]}')
+    refused = checkout.plan()
+    assert refused.code == 1
+    assert "the policy of the head is refused" in refused.err
+    assert "policy.hujson:1:" in refused.out
+
+    checkout.git("checkout", "-q", "main")
+    checkout.commit('{"acls": []}')
+    conflict = checkout.plan("--head", "change")
+    assert conflict.code == 1
+    assert "they conflict" in conflict.err
+
+
+def test_a_bad_inventory_says_where(checkout: Checkout) -> None:
+    """The place in the JSON."""
+    checkout.inventory.write_text('{"nodes": [{"name": "x"}]}')
+    done = checkout.plan()
+
+    assert done.code == 1
+    assert "not an inventory" in done.err
+    assert "$.nodes[0]" in done.err
