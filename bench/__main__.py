@@ -12,6 +12,7 @@ import click
 import uvloop
 from rich.console import Console
 
+from bench.measures import language
 from bench.postgres import MISSING, programs
 from bench.replica import find
 from bench.results import Figure, judged, show, write
@@ -22,6 +23,7 @@ from bench.site import Stranger
 ALL: Final = "all"
 SIZES: Final = "sizes"
 REPLICAS: Final = "replicas"
+POLICY: Final = "policy"
 
 
 @click.command(context_settings={"show_default": True})
@@ -32,9 +34,9 @@ REPLICAS: Final = "replicas"
 @click.option("--idle", default=30.0, help="Seconds for which idle clients are watched.")
 @click.option(
     "--part",
-    type=click.Choice([ALL, SIZES, REPLICAS]),
+    type=click.Choice([ALL, SIZES, REPLICAS, POLICY]),
     default=ALL,
-    help="All, or only one server at several sizes, or only replicas on PostgreSQL.",
+    help="All, or one server at several sizes, or replicas on PostgreSQL, or the policy language.",
 )
 @click.option("--url", help="Another server; then --auth-key is needed, and --clients may join it.")
 @click.option("--auth-key", envvar="BENCH_AUTH_KEY", help="A reusable pre-auth key of that server.")
@@ -70,23 +72,28 @@ def main(
         console.print("policy, memory, processor time, relay and lag need a server of our own")
         figures = uvloop.run(stranger(Stranger(find(url), auth_key), plan, tell))
     else:
-        if part != SIZES and programs() is None:
+        if part in {ALL, REPLICAS} and programs() is None:
             console.print(f"no figures of replicas: {MISSING}")
         with tempfile.TemporaryDirectory(prefix="mergescale-bench-") as folder:
             figures = uvloop.run(_ours(plan, Path(folder), part, tell))
     figures = judged(figures, clients)
     console.rule()
     show(figures, console)
-    if out is not None:
+    if out is not None and part != POLICY:
         write(out, figures, date)
+    if not url and part in {ALL, POLICY}:
+        of_language = language.whole([*language.REACH], language.LARGE_TEXT, rounds)
+        show(of_language, console)
+        if out is not None:
+            write(out, of_language, date, section=POLICY)
 
 
 async def _ours(plan: Plan, folder: Path, part: str, tell: Told) -> list[Figure]:
     """Measure servers of our own."""
     figures: list[Figure] = []
-    if part != REPLICAS:
+    if part in {ALL, SIZES}:
         figures += await whole(plan, folder, tell)
-    if part != SIZES:
+    if part in {ALL, REPLICAS}:
         figures += await shared(plan, folder, tell)
     return figures
 

@@ -157,14 +157,23 @@ def show(figures: Sequence[Figure], console: Console) -> None:
         console.print(beside(together))
 
 
-def write(path: Path, figures: Sequence[Figure], date: str) -> None:
-    """Write the figures and the machine as JSON."""
+def write(path: Path, figures: Sequence[Figure], date: str, *, section: str = "") -> None:
+    """Write the figures and the machine as JSON.
+
+    Args:
+        path: a file, which need not be there; the other sections in it stay.
+        figures: what was measured.
+        date: when.
+        section: the member of the file they are; empty for the file itself.
+    """
     said: dict[str, Any] = {"machine": machine(), "date": date}
     said["figures"] = [
         {**asdict(one), "typical": one.typical, "best": one.best, "verdict": one.verdict}
         for one in figures
     ]
-    path.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+    held = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    whole = {**held, section: said} if section else {**held, **said}
+    path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
 
 
 def machine() -> dict[str, Any]:
