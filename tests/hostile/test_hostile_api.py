@@ -108,7 +108,7 @@ def test_no_request_is_a_500(path: str, method: str, mode: GenerationMode) -> No
     """Status, type and shape of each answer are as the description says."""
     resources = AsyncExitStack()
     with LoopThread() as thread:
-        site = thread.run(resources.enter_async_context(served(world(PEOPLE))))
+        site = thread.run(resources.enter_async_context(served(world(PEOPLE), by_api=True)))
         api = Api(thread, site)
         operation = openapi.from_dict(api.document)[path][method]
 

@@ -22,8 +22,10 @@ from mergescale.api.callers import Backend, Repository
 from mergescale.api.handlers import api_handlers
 from mergescale.api.health import Check
 from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.direct import Direct
 from mergescale.identity.secrets import MINT_BYTES, Kind, mint
 from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.server.desk import Desk
 from mergescale.server.http import Parts, application
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine
@@ -79,12 +81,16 @@ async def served(
     repositories: Mapping[TailnetName, Repository] | None = None,
     checks: Mapping[str, Check] | None = None,
     regions: Mapping[int, str] | None = None,
+    by_api: bool = False,
 ) -> AsyncIterator[Site]:
-    """Serve these tailnets; the first is the default one."""
+    """Serve these tailnets; the first is the default one. `by_api`: the API sets their policies."""
     journal, clock = MemoryJournal(), FakeClock()
     engines = {one.tailnet: Engine(one, journal, MemoryFeed(), clock) for one in snapshots}
     tailnets = Tailnets(engines)
-    backend = Backend(tailnets, clock, FakeEntropy("rest"), repositories or {}, regions or {})
+    desks = {name: Desk(Direct(one, clock)) for name, one in engines.items() if by_api}
+    backend = Backend(
+        tailnets, clock, FakeEntropy("rest"), repositories or {}, regions or {}, desks=desks
+    )
     parts = Parts(
         api=api_handlers(backend, checks or {}),
         web=web_handlers(tailnets, clock, lambda: URL),

@@ -7,7 +7,7 @@ server; such a caller names the tailnet in the path or as ``?tailnet=``, or mean
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -32,6 +32,7 @@ from mergescale.identity.principals import (
 from mergescale.kernel.clock import Clock, Entropy
 from mergescale.kernel.errors import Invalid, NotFound, Unauthorized
 from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.policy.diagnostics import Diagnostic
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import StoreUnavailable
@@ -54,12 +55,45 @@ class Repository(Protocol):
         ...
 
 
+class PolicyRefused(Invalid):
+    """Raised when a policy that was sent cannot come into force; nothing changed.
+
+    Attributes:
+        diagnostics: why, with places; what failed its own tests has codes of their own.
+    """
+
+    code = "invalid.policy"
+
+    def __init__(self, message: str, diagnostics: Sequence[Diagnostic] = ()) -> None:
+        super().__init__(message)
+        self.diagnostics = tuple(diagnostics)
+
+
+class PolicyDesk(Protocol):
+    """Takes the policies of one tailnet over the API."""
+
+    async def put(self, text: str, *, author: str, over: str | None) -> None:
+        """Put a policy in force.
+
+        Args:
+            text: of the policy file.
+            author: who sent it, for the record.
+            over: `state.policies.in_force` that it replaces, None for whatever it is.
+
+        Raises:
+            PolicyRefused: something is wrong with it.
+            PolicyMoved: something else than `over` is in force.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What the handlers work with.
 
     Attributes:
         repositories: the tailnets that follow one.
+        desks: the tailnets whose policy is set over the API; none of them follows a repository.
         regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
         throttle: bounds failed attempts; None for no bound.
     """
@@ -70,6 +104,7 @@ class Backend:
     repositories: Mapping[TailnetName, Repository] = field(default_factory=dict)
     regions: Mapping[int, str] = field(default_factory=dict)
     throttle: Throttle | None = None
+    desks: Mapping[TailnetName, PolicyDesk] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +124,11 @@ class Authenticated:
     def repository(self) -> Repository | None:
         """The repository that the caller's tailnet follows."""
         return self.backend.repositories.get(self.snapshot.tailnet)
+
+    @property
+    def desk(self) -> PolicyDesk | None:
+        """What takes a policy for the caller's tailnet, None where the API does not set it."""
+        return self.backend.desks.get(self.snapshot.tailnet)
 
     def now(self) -> datetime:
         """Return the time."""

@@ -8,7 +8,18 @@ from litestar import Router
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from mergescale.api import attributes, gitops, keys, logins, nodes, routes, sshchecks, users
+from mergescale.api import (
+    attributes,
+    gitops,
+    keys,
+    logins,
+    nodes,
+    policyfile,
+    routes,
+    settings,
+    sshchecks,
+    users,
+)
 from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
 from mergescale.api.health import Check, health_handlers
 from mergescale.api.openapi import SECURITY
@@ -32,6 +43,8 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
             *logins.HANDLERS,
             *sshchecks.HANDLERS,
             *gitops.HANDLERS,
+            *policyfile.HANDLERS,
+            *settings.HANDLERS,
         ],
         guards=[guard(backend)],
         dependencies={"caller": Provide(caller_of, sync_to_thread=False)},

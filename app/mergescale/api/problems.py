@@ -28,6 +28,7 @@ from mergescale.kernel.errors import (
     Unauthorized,
 )
 from mergescale.state.engine import EngineStopped
+from mergescale.state.policies import PolicyMoved
 from mergescale.state.ports import StoreUnavailable
 from mergescale.state.throttle import TooManyAttempts
 
@@ -43,6 +44,8 @@ _REQUEST_ID: Final = "mergescale.request_id"
 #: What a family of errors is in HTTP; the nearest ancestor counts. Whatever is not here is a bug.
 _STATUS: Final[Mapping[type[MergescaleError], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
+    # SPEC(RFC 9110 13.1.1): it only ever answers an `If-Match`.
+    PolicyMoved: HTTPStatus.PRECONDITION_FAILED,
     Conflict: HTTPStatus.CONFLICT,
     Invalid: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from mergescale.domain.tailnet import Dns, Relays, Settings
@@ -58,7 +59,7 @@ class Deployment:
     """A commit in force. The texts are stored, so that it survives a lost remote.
 
     Attributes:
-        commit: full hex object id.
+        commit: full hex object id; of a policy that was set over the API its `fingerprint`.
         files: path -> text of every file that was read.
         declaration: what the texts mean; not stored, read again from the texts at start.
     """
@@ -70,3 +71,16 @@ class Deployment:
     committed: datetime
     applied: datetime
     declaration: Declaration
+
+    @property
+    def of_api(self) -> bool:
+        """Say whether it was set over the API and is in no repository.
+
+        It needs no record of its own: git's ids are hashes of something else.
+        """
+        return self.commit in map(fingerprint, self.files.values())
+
+
+def fingerprint(text: str) -> str:
+    """Return what stands in for a commit id where a policy has none: SHA-256, hex."""
+    return sha256(text.encode()).hexdigest()

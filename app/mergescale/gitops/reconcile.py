@@ -96,7 +96,8 @@ class Reconciler:
         self._judged = ""
         self._verdict: Stalled | None = None
         self.trouble: ReconcileError | None = None
-        if (deployment := engine.snapshot.deployment) is not None:
+        deployment = engine.snapshot.deployment
+        if deployment is not None and not deployment.of_api:
             self._settle(deployment.commit, deployment.applied)
 
     @property
@@ -168,7 +169,8 @@ class Reconciler:
     async def _look(self, *, retry: bool) -> None:
         """Fetch; judge what is new; say again what is not."""
         deployment = self._engine.snapshot.deployment
-        applied = "" if deployment is None else deployment.commit
+        # What was set over the API is no commit: the branch need not contain it.
+        applied = "" if deployment is None or deployment.of_api else deployment.commit
         try:
             reply = await self._fetcher.look(known="" if retry else self._judged, applied=applied)
         except ReconcileError as error:

@@ -64,7 +64,10 @@ def greeting(settings: Settings, url: str, *, first: bool) -> str:
         if repository is not None
     ]
     lines = [f"Mergescale serves {url}"]
-    lines += ["Watched repositories:", *watched] if watched else [_NO_REPOSITORY]
+    if watched:
+        lines += ["Watched repositories:", *watched]
+    else:
+        lines.append(_BY_API if settings.policy_by_api else _NO_REPOSITORY)
     if first:
         lines.append(_JOIN.format(url=url, token=settings.admin_token_file))
     return "\n".join(lines)
@@ -76,6 +79,9 @@ No repository is watched, so nobody reaches anybody. Make one out of an example,
   cp -r policy_examples/01-start-up ~/policy && git -C ~/policy init -b main
   git -C ~/policy add -A && git -C ~/policy commit -m "a first policy"
   MERGESCALE_REPOSITORY=~/policy make serve"""
+
+_BY_API = """\
+No repository is watched: the policy is set with POST /api/v2/tailnet/-/acl, as gitops-pusher does."""
 
 _JOIN = """\
 An administrator token was written to {token} (only this user can read it).

@@ -81,13 +81,14 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     """The watched repository of one tailnet.
 
     Attributes:
-        url: ``https://…``, ``ssh://…``, ``user@host:path`` or a local path.
+        url: ``https://…``, ``ssh://…``, ``user@host:path`` or a local path; empty for a tailnet
+            that follows no repository.
         branch: the branch in force.
         path: folder of the policy files inside the repository; empty for its root.
         poll_s: seconds between looks; None: 0.25 for a local path, 30 for a remote.
     """
 
-    url: str
+    url: str = ""
     branch: str = "main"
     path: str = ""
     poll_s: float | None = Field(default=None, gt=0)
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
         repository: shorthand for the default tailnet's repository URL.
         branch, path: the same for its branch and folder.
         tailnets: tailnet -> repository, for more than one.
+        policy_by_api: the API sets the policy of tailnets that follow no repository.
         tls_certificate, tls_key: PEM files; the main listener then speaks TLS.
         trusted_proxies: addresses and networks whose ``X-Forwarded-*`` headers are believed.
         relay: run a DERP relay and STUN.
@@ -143,6 +145,7 @@ class Settings(BaseSettings):
     branch: str = "main"
     path: str = ""
     tailnets: dict[str, Repository] = Field(default_factory=dict)
+    policy_by_api: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: Annotated[
@@ -191,10 +194,11 @@ class Settings(BaseSettings):
     @property
     def repositories(self) -> dict[str, Repository | None]:
         """Tailnet -> its repository; the default tailnet exists even without one."""
+        found = {name: one if one.url else None for name, one in self.tailnets.items()}
         if self.repository or not self.tailnets:
             one = Repository(url=self.repository, branch=self.branch, path=self.path)
-            return {DEFAULT_TAILNET: one if self.repository else None, **self.tailnets}
-        return dict(self.tailnets)
+            return {DEFAULT_TAILNET: one if self.repository else None, **found}
+        return found
 
     @property
     def database(self) -> str:

@@ -42,6 +42,7 @@ from mergescale.relay.upgrade import PATH as DERP_PATH
 from mergescale.relay.upgrade import PROTOCOL as DERP_PROTOCOL
 from mergescale.relay.upgrade import Derp
 from mergescale.server import descriptors
+from mergescale.server.desk import desks
 from mergescale.server.edge import Edge
 from mergescale.server.embedded_relay import Relay, RelayKeys, embedded_relay
 from mergescale.server.ground import Ground, ground
@@ -295,6 +296,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         },
         regions={relay.region.id: relay.region.name} if relay is not None else {},
         throttle=control.throttle,
+        desks=desks(core.parts) if settings.policy_by_api else {},
     )
     metrics = metrics_handler(base.metrics.registry)
     return HttpParts(

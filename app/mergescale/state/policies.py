@@ -14,11 +14,17 @@ from mergescale.domain.access import Access
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.record import Put, Write
 from mergescale.domain.snapshot import Snapshot
-from mergescale.kernel.errors import LocalProtocolError
+from mergescale.kernel.errors import Conflict, LocalProtocolError
 from mergescale.kernel.ids import NodeId, UserId
 from mergescale.state import users
 from mergescale.state.outcome import Decision, Outcome
 from mergescale.state.routes import auto_approved
+
+
+class PolicyMoved(Conflict):
+    """Raised when another policy is in force than the one that was to be replaced."""
+
+    code = "conflict.policy-moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,11 @@ class Replaced:
 
 
 def replace(
-    deployment: Deployment, prepared: Access, compiled_against: Snapshot
+    deployment: Deployment,
+    prepared: Access,
+    compiled_against: Snapshot,
+    *,
+    over: str | None = None,
 ) -> Decision[Replaced]:
     """Put the deployment in force: policy, settings, people, and the routes it approves.
 
@@ -43,8 +53,10 @@ def replace(
         deployment: the commit, validated.
         prepared: ``deployment.declaration.policy.resolve(compiled_against)``.
         compiled_against: a snapshot of the same tailnet, as new as the compiler could have.
+        over: `in_force` that it is to replace; None for whatever it is by then.
 
     Raises (when carried out):
+        PolicyMoved: something else than `over` is in force.
         LocalProtocolError: `prepared` is of another policy or tailnet; a bug of the caller.
     """
 
@@ -53,6 +65,8 @@ def replace(
             raise LocalProtocolError("the access was resolved from another policy")
         if compiled_against.tailnet != snapshot.tailnet:
             raise LocalProtocolError("the access was resolved for another tailnet")
+        if over is not None and in_force(snapshot) != over:
+            raise PolicyMoved("another policy came into force meanwhile")
         people = users.reconcile(snapshot, deployment.declaration.users, now)
         writes: list[Write] = [Put(deployment), *people]
         after, change = snapshot.apply(writes)
@@ -65,6 +79,11 @@ def replace(
         return Outcome(after, change | approved, [*writes, *approvals], answer)
 
     return decide
+
+
+def in_force(snapshot: Snapshot) -> str:
+    """Return the id of the commit in force, empty for none."""
+    return "" if snapshot.deployment is None else snapshot.deployment.commit
 
 
 def _moved(before: Snapshot, after: Snapshot) -> frozenset[NodeId]:

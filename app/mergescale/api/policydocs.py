@@ -1,0 +1,62 @@
+"""What OpenAPI says of bodies that are policies: text, not objects of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+
+from mergescale.api.problems import Message
+
+HUJSON: Final = "application/hujson"
+_JSON: Final = "application/json"
+#: What only an `If-Match` can be answered with.
+MOVED: Final[Mapping[int, ResponseSpec]] = {
+    412: ResponseSpec(
+        Message,
+        description="`If-Match` names something else than what is in force",
+        generate_examples=False,
+    )
+}
+
+
+def _policy() -> dict[str, OpenAPIMediaType]:
+    return {
+        HUJSON: OpenAPIMediaType(Schema(type=OpenAPIType.STRING)),
+        _JSON: OpenAPIMediaType(Schema(type=OpenAPIType.OBJECT)),
+    }
+
+
+@dataclass
+class ReadsPolicy(Operation):
+    """An operation that answers with a policy."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        self.responses = {
+            **(self.responses or {}),
+            "200": OpenAPIResponse("The policy", content=_policy()),
+        }
+
+
+@dataclass
+class TriesPolicy(Operation):
+    """An operation that is sent a policy."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        self.request_body = RequestBody(_policy(), required=True)
+
+
+@dataclass
+class WritesPolicy(ReadsPolicy):
+    """An operation that is sent a policy and answers with one."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        ReadsPolicy.__post_init__(self)
+        self.request_body = RequestBody(_policy(), required=True)

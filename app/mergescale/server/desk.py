@@ -1,0 +1,36 @@
+"""What takes policies over the API, for tailnets whose operators allowed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mergescale.api.callers import PolicyRefused
+from mergescale.gitops.direct import Direct
+from mergescale.gitops.stages import BadCommit
+from mergescale.kernel.ids import TailnetName
+from mergescale.server.tailnet import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Hands policies on to ``gitops``; `api.callers.PolicyDesk`."""
+
+    direct: Direct
+
+    async def put(self, text: str, *, author: str, over: str | None) -> None:
+        """Put a policy in force; see `Direct.put`."""
+        try:
+            await self.direct.put(text, author=author, over=over)
+        except BadCommit as error:
+            found = [one.diagnostic for one in error.problems]
+            raise PolicyRefused(error.message, found) from None
+
+
+def desks(parts: Sequence[Parts]) -> Mapping[TailnetName, Desk]:
+    """Return a desk for each tailnet that follows no repository."""
+    return {
+        part.engine.snapshot.tailnet: Desk(Direct(part.engine, part.clock))
+        for part in parts
+        if part.watcher is None
+    }
