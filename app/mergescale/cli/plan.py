@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from mergescale.cli.devices import Devices, about_devices
 from mergescale.cli.errors import CommandFailed
-from mergescale.cli.options import offline
 from mergescale.cli.problems import as_text
+from mergescale.cli.reports import Case, Outcome, Report, ReportForm, render
 from mergescale.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from mergescale.gitops.bare import Store
     from mergescale.netmap.inventory import Inventory
     from mergescale.plan.model import Plan
+    from mergescale.policy.diagnostics import Diagnostic
 
-#: LIMIT: bytes of an inventory; 100,000 devices take a quarter of it.
-_INVENTORY_BYTES: Final = 256 << 20
+_FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github")
 
 
 class PlanCode(IntEnum):
@@ -43,6 +42,15 @@ class PlanCode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class _Compared:
+    """The plan, what is to be said of the head, and which of its tests fail."""
+
+    plan: Plan
+    said: tuple[Diagnostic, ...]
+    tested: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Texts:
     """One side of the comparison: the tree it was read from, and its files."""
 
@@ -55,49 +63,42 @@ class _Texts:
 @click.option("--base", default="main", show_default=True, help="What is in force.")
 @click.option("--head", default="HEAD", show_default=True, help="What is proposed.")
 @click.option("--folder", default="", help="Where in the repository the policy stands.")
-@click.option("--inventory", required=True, help="Users and devices as JSON; - is standard input.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-    help="What is printed.",
+    type=click.Choice(_FORMS),
+    metavar="|".join(_FORMS),
+    help="What is printed; text and json are those of -o.",
 )
-@offline
+@about_devices
 def plan(
-    screen: Screen, repo: str, base: str, head: str, folder: str, inventory: str, form: str
+    screen: Screen,
+    devices: Devices,
+    repo: str,
+    base: str,
+    head: str,
+    folder: str,
+    form: str | None,
 ) -> None:
     """Say who will reach what, and what no longer, when HEAD is merged into BASE.
 
     It is the merge of the two that is compared with BASE, so commits that BASE got meanwhile count
-    for both sides. Nothing is written into the repository.
+    for both sides. Nothing is written into the repository. The devices are those of --inventory, or
+    of the server that --server names.
 
     Exit code 0 if the change has no effect, 2 if it has one, 3 if a test of the policy fails, 1 if
     something is wrong.
     """
-    who = _inventory(inventory)
+    inventory = devices.read("")
+    if inventory is None:
+        raise click.UsageError("name the devices: --inventory FILE, or --server URL")
     before, after = _texts(Path(repo), base, head, folder.strip("/"))
-    found = _compare(screen, who, before, after)
-    screen.out.write(_rendered(found, form))
+    compared = _compare(screen, inventory, before, after)
+    chosen = form or ("json" if screen.is_json else "text")
+    screen.out.write(_rendered(compared, after, chosen))
+    found = compared.plan
     code = PlanCode.NO_EFFECT if found.verdict == "no effect" else PlanCode.EFFECT
     click.get_current_context().exit(PlanCode.TESTS_FAILED if found.tests.failing else code)
-
-
-def _inventory(name: str) -> tuple[Inventory, str]:
-    """Return the inventory and its hash."""
-    from mergescale.kernel.errors import Invalid
-    from mergescale.netmap.inventory import read_inventory
-
-    try:
-        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
-            raw = file.read(_INVENTORY_BYTES)
-    except OSError as error:
-        raise CommandFailed(f'"{name}" cannot be read: {error.strerror}') from error
-    try:
-        return read_inventory(raw), hashlib.sha256(raw).hexdigest()
-    except Invalid as error:
-        raise CommandFailed(f'"{name}" is {error.message}') from error
 
 
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
@@ -142,13 +143,14 @@ def _side(store: Store, tree: str, folder: str) -> _Texts:
     return _Texts(tree, files)
 
 
-def _compare(screen: Screen, who: tuple[Inventory, str], before: _Texts, after: _Texts) -> Plan:
+def _compare(screen: Screen, inventory: Inventory, before: _Texts, after: _Texts) -> _Compared:
     from mergescale.kernel.errors import Invalid
-    from mergescale.netmap.inventory import populate
+    from mergescale.netmap.inventory import populate, revision
     from mergescale.plan.build import Side, make_plan
+    from mergescale.policy.repository import selftest
 
-    inventory, revision = who
-    was, now = _declared(screen, before, "base"), _declared(screen, after, "head")
+    was, _ = _declared(screen, before, "base")
+    now, said = _declared(screen, after, "head")
     try:
         base = populate(inventory, was)
         for slot in base.slots.of.values():
@@ -156,10 +158,13 @@ def _compare(screen: Screen, who: tuple[Inventory, str], before: _Texts, after: 
         head = populate(inventory, now, base.access)
     except Invalid as error:
         raise CommandFailed(f"the inventory is wrong: {error.message}") from error
-    return make_plan(Side(before.tree, was, base), Side(after.tree, now, head), revision)
+    sides = Side(before.tree, was, base), Side(after.tree, now, head)
+    return _Compared(make_plan(*sides, revision(inventory)), said, selftest(now, head))
 
 
-def _declared(screen: Screen, texts: _Texts, which: str) -> Declaration:
+def _declared(
+    screen: Screen, texts: _Texts, which: str
+) -> tuple[Declaration, tuple[Diagnostic, ...]]:
     from mergescale.policy.diagnostics import Severity
     from mergescale.policy.repository import declare
 
@@ -169,20 +174,40 @@ def _declared(screen: Screen, texts: _Texts, which: str) -> Declaration:
             if one.severity is Severity.ERROR:
                 screen.line(as_text(one, texts.files.get(one.span.file, "")))
         raise CommandFailed(f"the policy of the {which} is refused")
-    return declaration
+    return declaration, found
 
 
-def _rendered(found: Plan, form: str) -> str:
+def _rendered(compared: _Compared, after: _Texts, form: str) -> str:
     match form:
         case "json":
             from mergescale.plan.model import encode
 
-            return encode(found).decode()
+            return encode(compared.plan).decode()
         case "markdown":
             from mergescale.plan.markdown import as_markdown
 
-            return as_markdown(found)
-        case _:
+            return as_markdown(compared.plan)
+        case "text":
             from mergescale.plan.text import as_text as plan_text
 
-            return plan_text(found)
+            return plan_text(compared.plan)
+        case _:
+            return render(ReportForm(form), _report(compared, after))
+
+
+def _report(compared: _Compared, after: _Texts) -> Report:
+    """Return the plan as what scanners and test reports know: notes, and one case or more."""
+    from mergescale.plan.notes import notes
+    from mergescale.policy.diagnostics import has_errors
+
+    told = notes(compared.plan)
+    case = Case("policy", f"plan: {compared.plan.verdict}", Outcome.PASSED, told)
+    failed = has_errors(compared.tested)
+    tests = Case(
+        "policy",
+        f"tests: {compared.plan.tests.run} expectations",
+        Outcome.FAILED if failed else Outcome.PASSED,
+        compared.tested,
+    )
+    found = (*compared.said, *compared.tested, *told)
+    return Report("mergescale policy plan", found, (case, tests), dict(after.files))

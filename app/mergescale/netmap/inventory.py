@@ -152,6 +152,13 @@ def populate(
     return replace(snapshot, access=policy.resolve(snapshot, before))
 
 
+def revision(inventory: Inventory) -> str:
+    """Return a hash that is the same for equal inventories."""
+    return hashlib.sha256(
+        msgspec.json.Encoder(enc_hook=str, order="sorted").encode(inventory)
+    ).hexdigest()
+
+
 def dns_of(inventory: Inventory) -> Dns:
     """Return the DNS settings of an inventory."""
     dns = inventory.dns

@@ -27,8 +27,10 @@ from mergescale.plan.model import (
 )
 from mergescale.plan.wording import Wording, ports
 from mergescale.policy.compiled import CompiledPolicy
+from mergescale.policy.coverage import cover
 from mergescale.policy.diagnostics import Severity
 from mergescale.policy.repository import selftest
+from mergescale.policy.selectors import Tag, User
 
 #: Changes when the same inputs would give another plan.
 COMPILER: Final = "1"
@@ -58,9 +60,9 @@ def make_plan(base: Side, head: Side, inventory: str) -> Plan:
         inventory: names the nodes and users, e.g. a hash of the inventory.
     """
     found = difference(base.snapshot, head.snapshot)
-    was, now = _policy(base), _policy(head)
-    gained = tuple(_reach(found.gained, found, Wording(head.snapshot, now), head.snapshot))
-    lost = tuple(_reach(found.lost, found, Wording(base.snapshot, was), head.snapshot))
+    wording = Wording(head.snapshot, base.snapshot)
+    gained = tuple(_reach(found.gained, found, wording, head.snapshot))
+    lost = tuple(_reach(found.lost, found, wording, head.snapshot))
     effects = tuple(_effects(base.snapshot, head.snapshot, found.filters))
     grown, shrunk = _beside_packets(base.snapshot, head.snapshot)
     return Plan(
@@ -69,12 +71,13 @@ def make_plan(base: Side, head: Side, inventory: str) -> Plan:
         verdict=_verdict(widens=bool(gained) or grown, narrows=bool(lost) or shrunk),
         gained=gained,
         lost=lost,
-        edges_gained=_edges(gained, found, Wording(head.snapshot, now), after=False),
-        edges_lost=_edges(lost, found, Wording(base.snapshot, was), after=True),
+        edges_gained=_edges(gained, found, wording, after=False),
+        edges_lost=_edges(lost, found, wording, after=True),
         nodes=effects,
         identity=_identity(base, head),
         tests=_tests(base, head),
         blast=_blast(found, head.snapshot, len(effects)),
+        unresolved=_unresolved(_policy(head), head.snapshot),
     )
 
 
@@ -259,6 +262,21 @@ def _people(declaration: Declaration) -> dict[str, str]:
     }
 
 
+def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return logins and tags that rules name and that no device and nobody has."""
+    known: set[str] = {tag for node in snapshot.nodes.values() for tag in node.tags}
+    for user in snapshot.users.values():
+        login = user.login.casefold()
+        known |= {login, login if "@" in login else f"{login}@"}
+    named = {
+        str(one)
+        for rule in policy.document.rules
+        for one in (*rule.sources, *(target.selector for target in rule.targets), *rule.via)
+        if isinstance(one, User | Tag)
+    }
+    return tuple(sorted(named - known))
+
+
 def _settings(declaration: Declaration) -> dict[str, Any]:
     parts = (declaration.settings, declaration.dns, declaration.relays)
     return {
@@ -294,10 +312,25 @@ def _tests(base: Side, head: Side) -> Tests:
     before = {message for message, _ in failed[base.tree]}
     return Tests(
         run=run,
+        untested=_untested(base, head),
         newly_failing=tuple(
             f"{place}: {message}" for message, place in failed[head.tree] if message not in before
         ),
         failing=tuple(f"{place}: {message}" for message, place in failed[head.tree]),
+    )
+
+
+def _untested(base: Side, head: Side) -> tuple[str, ...]:
+    """Return where rules stand that the base does not have and that no test covers."""
+    old = {rule.name for rule in (*_policy(base).rules, *_policy(base).own_rules)}
+    new = {
+        rule.origin
+        for rule in (*_policy(head).rules, *_policy(head).own_rules)
+        if rule.name not in old
+    }
+    uncovered = (one.origin for one in cover(_policy(head), head.snapshot).uncovered)
+    return tuple(
+        f"{one.file}:{one.start_line}:{one.start_column}" for one in uncovered if one in new
     )
 
 

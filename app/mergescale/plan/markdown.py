@@ -49,6 +49,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     for what, entries in identity_words(plan):
         yield from _folded(what.capitalize(), entries)
     yield from _tests(plan)
+    yield from _folded("Changed rules without a test", [*plan.tests.untested])
+    yield from _folded("Names that nobody has", [*plan.unresolved])
     yield ""
     yield f"<sub>plan {plan.hash[:12]}</sub>"
 

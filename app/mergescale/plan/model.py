@@ -71,11 +71,13 @@ class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
         run: expectations of the head.
         newly_failing: they hold at the base, or are new, and fail now.
         failing: all that fail now.
+        untested: where rules stand that are new or changed and that no test covers.
     """
 
     run: int = 0
     newly_failing: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
 
 
 class Blast(msgspec.Struct, frozen=True):
@@ -105,6 +107,7 @@ class Plan(msgspec.Struct, frozen=True):
         hash: SHA-256 over base tree, head tree, inventory and compiler; equal for equal plans.
         edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
             each other nothing before, or can send each other nothing any more.
+        unresolved: logins and tags of rules that nobody and no device has.
     """
 
     version: int

@@ -27,6 +27,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     if plan.tests.run or plan.tests.failing:
         yield f"\ntests: {plan.tests.run} run, {len(plan.tests.failing)} failed"
         yield from (f"  ! {one}" for one in plan.tests.failing)
+    yield from _list("changed rules without a test", [*plan.tests.untested])
+    yield from _list("names that nobody has", [*plan.unresolved])
     yield f"\nplan {plan.hash[:12]}"
 
 

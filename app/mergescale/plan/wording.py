@@ -17,24 +17,20 @@ _ORDER = ("*", "group:", "tag:", "", "autogroup:", "user:")
 
 
 class Wording:
-    """Words for sets of slots of one snapshot.
+    """Words for sets of slots, which mean the same before and after the change.
+
+    A name that the change redefines would say two things in one plan, so it is not used.
 
     Attributes:
         sets: selector -> its slots.
     """
 
-    def __init__(self, snapshot: Snapshot, policy: CompiledPolicy) -> None:
+    def __init__(self, snapshot: Snapshot, *others: Snapshot) -> None:
         self._snapshot = snapshot
-        everybody = 0
-        sets: dict[str, int] = {}
-        for node_id, slot in snapshot.slots.of.items():
-            node = snapshot.nodes[node_id]
-            if not snapshot.takes_part(node):
-                continue
-            everybody |= 1 << slot
-            for name in of_node(node.tags, snapshot.owner(node), policy.groups_of):
-                sets[name] = sets.get(name, 0) | 1 << slot
-        sets["*"] = everybody
+        sets = _sets(snapshot)
+        for other in others:
+            theirs = _sets(other)
+            sets = {name: slots for name, slots in sets.items() if theirs.get(name) == slots}
         self.sets = sets
         self._sets = sorted(sets.items(), key=_coarsest)
 
@@ -59,6 +55,19 @@ class Wording:
         outside = bits >> 2 * who.slots
         found += [spelt(who.outside[one]) for one in each_bit(outside)]
         return (*self.words(whole), *found)
+
+
+def _sets(snapshot: Snapshot) -> dict[str, int]:
+    policy = snapshot.policy
+    groups = policy.groups_of if isinstance(policy, CompiledPolicy) else {}
+    everybody, sets = 0, dict[str, int]()
+    for node_id, slot in snapshot.slots.of.items():
+        node = snapshot.nodes[node_id]
+        if snapshot.takes_part(node):
+            everybody |= 1 << slot
+            for name in of_node(node.tags, snapshot.owner(node), groups):
+                sets[name] = sets.get(name, 0) | 1 << slot
+    return {**sets, "*": everybody}
 
 
 def _coarsest(one: tuple[str, int]) -> tuple[int, int, str]:

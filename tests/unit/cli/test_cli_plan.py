@@ -169,6 +169,32 @@ def test_markdown_is_safe_to_post(checkout: Checkout) -> None:
     assert "| `ben@example.com` | `tag:web` | `tcp:443` | 1 |" in lines
 
 
+@pytest.mark.parametrize("form", ["sarif", "junit", "github"])
+def test_scanners_and_reports_get_the_rows(checkout: Checkout, form: str) -> None:
+    """As notes beside what is wrong; a failing test is an error in each of them."""
+    checkout.commit({**POLICY, "groups": {"group:dev": ["ben@example.com"]}})
+    done = checkout.plan("--format", form)
+
+    assert done.code == 3
+    assert "gains: ben@example.com -&gt; tag:web" in done.out.replace("->", "-&gt;")
+    assert "ana@example.com should reach tag:web:443" in done.out
+    if form == "sarif":
+        results = json.loads(done.out)["runs"][0]["results"]
+        assert {one["level"] for one in results} == {"warning", "error"}
+
+
+def test_changed_rules_without_a_test_and_unknown_names_are_told(checkout: Checkout) -> None:
+    """So that a reviewer asks for them."""
+    more = {"src": ["eve@example.com"], "dst": ["tag:web"], "ip": ["tcp:80"]}
+    checkout.commit({**POLICY, "grants": [*POLICY["grants"], more]})
+    plan = json.loads(checkout.plan("--format", "json").out)
+
+    assert plan["verdict"] == "no effect"
+    assert plan["unresolved"] == ["eve@example.com"]
+    assert len(plan["tests"]["untested"]) == 1
+    assert plan["tests"]["untested"][0].startswith("policy.hujson:")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

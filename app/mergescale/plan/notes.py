@@ -1,0 +1,25 @@
+"""A plan as diagnostics: a note for each row, for code scanning and annotations."""
+
+from __future__ import annotations
+
+from mergescale.plan.model import Plan
+from mergescale.plan.text import reach_words, summary
+from mergescale.policy.diagnostics import Diagnostic, Severity, file_span
+from mergescale.policy.repository import POLICY
+
+#: LIMIT: forges show a few dozen annotations at most.
+MAX_NOTES = 50
+
+
+def notes(plan: Plan) -> tuple[Diagnostic, ...]:
+    """Return one note with the verdict, and one for each row; none when there is no effect."""
+    rows = [
+        *(("plan.gained", f"gains: {reach_words(row)}") for row in plan.gained),
+        *(("plan.lost", f"loses: {reach_words(row)}") for row in plan.lost),
+    ]
+    if not rows and not plan.nodes:
+        return ()
+    told = [("plan.verdict", summary(plan)), *rows[:MAX_NOTES]]
+    return tuple(
+        Diagnostic(code, message, "", file_span(POLICY), Severity.WARNING) for code, message in told
+    )
