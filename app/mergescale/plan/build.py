@@ -216,10 +216,21 @@ def _beside_packets(before: Snapshot, after: Snapshot) -> tuple[bool, bool]:
     """Say whether anybody gains, and whether anybody loses, a capability or a login."""
     grown = shrunk = False
     for slot in after.slots.of.values():
+        if _same(before, after, slot):
+            continue
         was, now = (_held(one, slot) for one in (before, after))
         grown = grown or bool(now - was)
         shrunk = shrunk or bool(was - now)
     return grown, shrunk
+
+
+def _same(before: Snapshot, after: Snapshot, slot: Slot) -> bool:
+    was, now = before.access, after.access
+    return (
+        was.chunks(slot) is now.chunks(slot)
+        and was.ssh_rules(slot) == now.ssh_rules(slot)
+        and was.attributes(slot) == now.attributes(slot)
+    )
 
 
 def _held(snapshot: Snapshot, slot: Slot) -> set[Any]:

@@ -55,14 +55,19 @@ class Census:
     outside: tuple[Place, ...]
     _addresses: tuple[int, ...] = ()
     _owners: tuple[int, ...] = ()
+    _texts: Mapping[str, int] = field(default_factory=dict)
     _known: dict[int, tuple[Sources, int]] = field(default_factory=dict)
 
     def bits(self, sources: Sources) -> int:
         """Return the bits of a source list."""
         held = self._known.get(id(sources))
         if held is None:
-            bits = 0
+            bits, single = 0, self._texts
             for text in sources.texts:
+                bit = single.get(text)
+                if bit is not None:
+                    bits |= bit
+                    continue
                 for place in places_of(text):
                     bits |= self._within(place)
             held = self._known[id(sources)] = sources, bits
@@ -96,20 +101,18 @@ def census(snapshot: Snapshot, lists: Iterable[Sources]) -> Census:
         (_BASE[one.version] + int(one), 1 << snapshot.slot(node) + slots * (one.version == _IPV6))
         for one, node in snapshot.addresses.items()
     )
-    texts = {text for one in lists for text in one.texts}
-    places = [place for text in texts for place in places_of(text) if place.first != place.last]
-    taken = {address for address, _ in owners}
-    places += [
-        place
-        for text in texts
-        for place in places_of(text)
-        if place.first == place.last and place.first not in taken
-    ]
+    single = {
+        str(one): 1 << snapshot.slot(node) + slots * (one.version == _IPV6)
+        for one, node in snapshot.addresses.items()
+    }
+    texts = {text for one in lists for text in one.texts} - single.keys()
+    places = [place for text in texts for place in places_of(text)]
     return Census(
         slots,
         tuple(cut(places)),
         tuple(address for address, _ in owners),
         tuple(bit for _, bit in owners),
+        single,
     )
 
 
