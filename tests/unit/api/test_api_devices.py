@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -292,12 +292,12 @@ async def test_a_body_that_cannot_be_read_says_what_is_wrong() -> None:
 
 
 def test_rendering_many_devices_is_cheap() -> None:
-    """LIMIT: a thousand devices in well under 100 ms on any machine that runs this; 7 ms here."""
+    """LIMIT: a thousand devices in well under 100 ms of a core on any machine that runs this; 7 ms here."""
     snapshot = world("alice@example.com: " + ", ".join(f"n{i}" for i in range(1000)))
-    started = perf_counter()
+    started = process_time()
     listing = msgspec.json.encode([device.brief(snapshot, one) for one in snapshot.nodes.values()])
     assert len(listing) > 500_000
-    assert perf_counter() - started < 0.1
+    assert process_time() - started < 0.1
 
 
 def test_declarations_may_name_a_region_that_the_server_has_too() -> None:
