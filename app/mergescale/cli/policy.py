@@ -9,6 +9,8 @@ from mergescale.cli.groups import noun
 from mergescale.cli.options import offline
 from mergescale.cli.plan import plan
 from mergescale.cli.policy_files import count, path_argument, read_policy, refused
+from mergescale.cli.policy_nodes import compile_node, explain
+from mergescale.cli.policy_questions import can, who_can
 from mergescale.cli.policy_tests import run_tests
 from mergescale.cli.reporting import checked, form_of, format_option, tell
 from mergescale.cli.reports import ReportForm
@@ -18,6 +20,10 @@ app = noun("policy", "Policy files, before they are merged; no server is needed.
 app.add_command(fmt)
 app.add_command(run_tests)
 app.add_command(plan)
+app.add_command(can)
+app.add_command(who_can)
+app.add_command(compile_node)
+app.add_command(explain)
 
 
 @app.command("check")

@@ -23,6 +23,14 @@ _FRAGMENTS: Final = "policy.d"
 _FILE_BYTES: Final = 16 << 20
 
 path_argument: Final = click.argument("path", default=".")
+#: For commands whose arguments are about something else.
+policy_option: Final = click.option(
+    "--policy",
+    "path",
+    default=".",
+    metavar="PATH",
+    help="A folder with a policy.hujson, a policy alone, or - for standard input [.].",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,7 @@ def evaluate(policy_text: str, network: dict[str, Any]) -> dict[str, Any]:
         return {"error": {"message": str(error)}}
     cache = Cache(None, inventory.server_url)
     return {
-        "nodes": {
-            node.name: _rendered(cache, snapshot, node.id) for node in snapshot.nodes.values()
-        }
+        "nodes": {node.name: rendered(cache, snapshot, node.id) for node in snapshot.nodes.values()}
     }
 
 
@@ -73,7 +71,8 @@ def _refused(found: Iterable[Diagnostic]) -> dict[str, Any]:
     return {"error": {"message": "; ".join(messages)}}
 
 
-def _rendered(cache: Cache, snapshot: Snapshot, viewer: NodeId) -> dict[str, Any]:
+def rendered(cache: Cache, snapshot: Snapshot, viewer: NodeId) -> dict[str, Any]:
+    """Return what a node would be sent, in the form that `evaluate` has for it."""
     message = json.loads(b"".join(texts(full_parts(cache, snapshot, viewer, _NOW))))
     return {
         "PacketFilter": _merged(message["PacketFilters"]),

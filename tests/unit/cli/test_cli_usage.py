@@ -47,7 +47,7 @@ COMMANDS = {
     "apikeys": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
     "gitops": ("status", "sync"),
-    "policy": ("check", "codes", "fmt", "test"),
+    "policy": ("can", "check", "codes", "compile", "explain", "fmt", "plan", "test", "who-can"),
     "inventory": ("export",),
     "config": ("check", "show"),
 }
