@@ -179,6 +179,28 @@ def test_a_token_opens_the_port_until_it_is_revoked(world: World) -> None:
     assert ended.err.startswith(f"error: {url} wants an API token\nhelp: ")
 
 
+def test_an_oauth_client_is_made_listed_and_revoked(world: World) -> None:
+    """The secret is alone on standard output, the hint has the id, and tokens have the scope only."""
+    made = world.local("oauth-clients", "create", "--scope", "policy_file:read")
+    assert re.fullmatch(r"mskey-client-[A-Za-z0-9]{12}-[A-Za-z0-9]{44}\n", made.out)
+    key_id = made.out.split("-")[2]
+    assert made.err.strip() == (
+        f"Shown this once; expires never. In CI: TS_OAUTH_ID={key_id} TS_OAUTH_SECRET=SECRET"
+    )
+    row = [key_id, "policy_file:read", "good", "<time>", "-", "-"]
+    assert row in words(world.local("oauth-clients", "list").out)
+    assert key_id not in world.local("apikeys", "list").out
+    form = {"client_id": key_id, "client_secret": made.out.strip()}
+    told = httpx.post(f"{world.server.url}/api/v2/oauth/token", data=form).json()
+    ended = world.remote(token=told["access_token"])("users", "list")
+    assert (ended.code, ended.err) == (4, "error: this needs the scope `all:read`\n")
+    assert world.remote(token=told["access_token"])("gitops", "status").code == 0
+    assert world.local("oauth-clients", "revoke", made.out.strip()).code == 0
+    assert world.remote(token=told["access_token"])("gitops", "status").code == 4
+    bad = world.local("oauth-clients", "create", "--scope", "devices")
+    assert bad.code == 2
+
+
 def test_the_administrator_token_is_found(world: World) -> None:
     """On the server's machine a loopback URL needs no token to be typed."""
     environment = {"MERGESCALE_STATE_DIR": str(world.server.state_dir)}

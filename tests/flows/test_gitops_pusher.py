@@ -106,6 +106,14 @@ def test_a_watched_repository_refuses_and_takes_over_from_the_api(tmp_path: Path
             },
         )
         assert pusher.test(written).body == "{}"
+        made = server.cli("-o", "json", "oauth-clients", "create", "--scope", "policy_file:read")
+        client = json.loads(made.stdout)
+        of_ci = GitopsPusher.of_client(server.port, client["id"], client["key"])
+        server.stop()
+        server.start()
+        assert of_ci.etag() == local_etag(written)
+        assert of_ci.test(FAILING).body == pusher.test(FAILING).body != "{}"
+        assert of_ci.apply(POLICY, of_ci.etag()).status == 403
         assert pusher.etag() == local_etag(written)
     finally:
         server.stop(signal.SIGKILL)

@@ -7,6 +7,7 @@ JSON and calls it HuJSON.
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,6 +35,24 @@ class GitopsPusher:
     port: int
     key: str
     bearer: bool = False
+
+    @classmethod
+    def of_client(cls, port: int, client_id: str, secret: str) -> GitopsPusher:
+        """Get a token as ``TS_OAUTH_ID`` and ``TS_OAUTH_SECRET`` make the tool do."""
+        basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+        body = "grant_type=client_credentials"
+        lines = [
+            "POST /api/v2/oauth/token HTTP/1.1",
+            f"Host: 127.0.0.1:{port}",
+            "User-Agent: Go-http-client/1.1",
+            f"Content-Length: {len(body)}",
+            f"Authorization: Basic {basic}",
+            "Content-Type: application/x-www-form-urlencoded",
+            "Accept-Encoding: gzip",
+        ]
+        said = exchange(port, "\r\n".join([*lines, "", body]).encode())
+        assert said.status == 200, said
+        return cls(port, json.loads(said.body)["access_token"], bearer=True)
 
     def etag(self) -> str:
         """Ask for the tag of the policy in force; returns it without its quotes."""

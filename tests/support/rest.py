@@ -30,11 +30,15 @@ from mergescale.server.http import Parts, application
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine
 from mergescale.state.tailnets import Tailnets
+from mergescale.state.throttle import Throttle
 from mergescale.web.handlers import web_handlers
 from support.clock import FakeClock, FakeEntropy
+from support.failures import MemoryFailures
 from support.journal import MemoryFeed, MemoryJournal
 
 URL = "https://control.example.com"
+#: What access tokens are made under.
+TOKEN_KEY = bytes(range(32))
 
 
 class MemoryRepository:
@@ -82,6 +86,7 @@ async def served(
     checks: Mapping[str, Check] | None = None,
     regions: Mapping[int, str] | None = None,
     by_api: bool = False,
+    throttled: bool = False,
 ) -> AsyncIterator[Site]:
     """Serve these tailnets; the first is the default one. `by_api`: the API sets their policies."""
     journal, clock = MemoryJournal(), FakeClock()
@@ -89,7 +94,14 @@ async def served(
     tailnets = Tailnets(engines)
     desks = {name: Desk(Direct(one, clock)) for name, one in engines.items() if by_api}
     backend = Backend(
-        tailnets, clock, FakeEntropy("rest"), repositories or {}, regions or {}, desks=desks
+        tailnets,
+        clock,
+        FakeEntropy("rest"),
+        repositories or {},
+        regions or {},
+        Throttle(MemoryFailures(), clock) if throttled else None,
+        desks,
+        token_key=TOKEN_KEY,
     )
     parts = Parts(
         api=api_handlers(backend, checks or {}),

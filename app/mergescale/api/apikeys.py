@@ -23,7 +23,7 @@ async def create(caller: Authenticated, data: CreateKey) -> Key:
     """
     create = data.capabilities.devices.create
     asked = (create.reusable, create.ephemeral, create.preauthorized, create.tags, data.user)
-    if any(asked):
+    if any(asked) or data.scopes or data.tags:
         raise Invalid("an API token has no capabilities and no user")
     minted = mint(Kind.API, caller.draw(MINT_BYTES))
     life = timedelta(seconds=data.expiry_seconds) or apikeys.DEFAULT_LIFE
@@ -34,13 +34,14 @@ async def create(caller: Authenticated, data: CreateKey) -> Key:
 
 def listed(caller: Authenticated) -> list[Key]:
     """Return all that are kept."""
-    return [render(key, caller.now()) for key in apikeys.listed(caller.snapshot)]
+    found = apikeys.listed(caller.snapshot)
+    return [render(key, caller.now()) for key in found if not key.is_client]
 
 
 def find(caller: Authenticated, key_id: str) -> Key | None:
     """Return one, if it is one of these."""
     key = caller.snapshot.api_keys.get(ApiKeyId(key_id))
-    return None if key is None else render(key, caller.now())
+    return None if key is None or key.is_client else render(key, caller.now())
 
 
 async def revoke(caller: Authenticated, key_id: str) -> None:

@@ -21,17 +21,18 @@ from litestar.params import SkipValidation
 from litestar.types import Guard
 
 from mergescale.api.problems import lowered
+from mergescale.domain.scopes import Scope
 from mergescale.domain.snapshot import Snapshot
 from mergescale.identity.principals import (
     LOCAL_OPERATOR,
     Principal,
-    Scope,
     authenticate,
-    shown_token,
+    credential,
+    key_of,
 )
 from mergescale.kernel.clock import Clock, Entropy
 from mergescale.kernel.errors import Invalid, NotFound, Unauthorized
-from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.kernel.ids import TailnetName
 from mergescale.policy.diagnostics import Diagnostic
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine, EngineStopped
@@ -41,6 +42,9 @@ from mergescale.state.throttle import API_TOKEN, Throttle, place
 
 #: In the path of Tailscale's API: the tailnet of whoever asks.
 OWN_TAILNET: Final = "-"
+_NEEDS: Final = "scope"
+#: Methods that change nothing.
+_LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Repository(Protocol):
@@ -96,6 +100,7 @@ class Backend:
         desks: the tailnets whose policy is set over the API; none of them follows a repository.
         regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
         throttle: bounds failed attempts; None for no bound.
+        token_key: what access tokens are made under; the same at all replicas.
     """
 
     tailnets: Tailnets
@@ -105,6 +110,7 @@ class Backend:
     regions: Mapping[int, str] = field(default_factory=dict)
     throttle: Throttle | None = None
     desks: Mapping[TailnetName, PolicyDesk] = field(default_factory=dict)
+    token_key: bytes = field(repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +175,28 @@ def guard(backend: Backend) -> Guard:
     the server read or parse one.
     """
 
-    async def check(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def check(
+        connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
         engine, principal = await _let_in(backend, connection)
-        # Until endpoints name scopes of their own, one that holds less than all opens none.
-        principal.require(Scope.ALL)
+        principal.require(_needed(handler, connection))
         connection.scope["user"] = Authenticated(principal, engine, backend)
 
     return check
+
+
+def needs(scope: Scope) -> dict[str, Scope]:
+    """Return what makes this scope enough for a handler: its ``opt``."""
+    return {_NEEDS: scope}
+
+
+def _needed(handler: BaseRouteHandler, connection: ASGIConnection[Any, Any, Any, Any]) -> Scope:
+    """Return the scope a request needs; what says nothing of scopes is for those who hold all."""
+    named = handler.opt.get(_NEEDS)
+    if isinstance(named, Scope):
+        return named
+    looks = isinstance(connection, Request) and connection.method in _LOOKS
+    return Scope.ALL_READ if looks else Scope.ALL
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Authenticated:
@@ -213,11 +234,12 @@ async def _let_in(
 
 def _by_token(backend: Backend, authorization: str | None) -> tuple[Engine, Principal]:
     tailnets = backend.tailnets
-    shown = shown_token(authorization)
-    engine = None if shown is None else tailnets.of_api_key(ApiKeyId(shown.id))
+    shown = credential(authorization)
+    engine = None if shown is None else tailnets.of_api_key(key_of(shown))
     # Without a tailnet it fails in the same way, at the same place.
     engine = engine or tailnets.default
-    return engine, authenticate(engine.snapshot, authorization, backend.clock.now())
+    now, key = backend.clock.now(), backend.token_key
+    return engine, authenticate(engine.snapshot, authorization, now, key)
 
 
 async def _note_use(backend: Backend, engine: Engine, principal: Principal) -> None:

@@ -7,18 +7,31 @@ from typing import Any, Final
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 
-from mergescale.api.callers import Authenticated, Caller, Repository
+from mergescale.api.callers import Authenticated, Caller, Repository, needs
 from mergescale.api.openapi import ERRORS
+from mergescale.domain.scopes import Scope
 from mergescale.kernel.errors import NotFound
 
 
-@get("/tailnet/{tailnet:str}/gitops", responses=ERRORS, tags=["GitOps"], sync_to_thread=False)
+@get(
+    "/tailnet/{tailnet:str}/gitops",
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY_READ),
+    sync_to_thread=False,
+)
 def get_status(caller: Caller) -> dict[str, Any]:
     """Show which commit is in force, which was seen last, and what is wrong with it."""
     return dict(_repository(caller).status())
 
 
-@post("/tailnet/{tailnet:str}/gitops/sync", status_code=200, responses=ERRORS, tags=["GitOps"])
+@post(
+    "/tailnet/{tailnet:str}/gitops/sync",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
 async def sync(caller: Caller) -> dict[str, Any]:
     """Look at the repository now; answers with the status after that, good or bad."""
     repository = _repository(caller)

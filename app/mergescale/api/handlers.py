@@ -22,6 +22,7 @@ from mergescale.api import (
 )
 from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
 from mergescale.api.health import Check, health_handlers
+from mergescale.api.oauth import oauth_router
 from mergescale.api.openapi import SECURITY
 
 
@@ -51,4 +52,4 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
         request_class=ApiRequest,
         security=SECURITY,
     )
-    return [v2, *health_handlers(checks)]
+    return [v2, oauth_router(backend), *health_handlers(checks)]

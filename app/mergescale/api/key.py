@@ -1,4 +1,4 @@
-"""The ``Key`` object of Tailscale's API, for pre-auth keys and API tokens alike."""
+"""The ``Key`` object of Tailscale's API, for pre-auth keys, API tokens and OAuth clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-KeyType = Literal["auth", "api"]
+from mergescale.domain.scopes import Scope
+
+KeyType = Literal["auth", "api", "client"]
 #: LIMIT: no key lives longer; ``state`` has the exact bounds, this keeps the number a time span.
 _LONGEST_S = 366 * 86_400
 
@@ -41,9 +43,12 @@ class CreateKey(Struct, frozen=True, rename="camel", kw_only=True):
     """A key to be made.
 
     Attributes:
-        key_type: ``auth`` for a pre-auth key, ``api`` for an API token, which has no capabilities.
-        expiry_seconds: until it expires; 0 for 90 days.
+        key_type: ``auth`` for a pre-auth key, ``api`` for an API token, ``client`` for an OAuth
+            client; only the first has capabilities.
+        expiry_seconds: until it expires; 0 for 90 days. OAuth clients do not.
         user: login of who owns the devices of a pre-auth key without tags. An extension.
+        scopes: what an OAuth client may have tokens for.
+        tags: of an OAuth client; none of its scopes needs any.
     """
 
     key_type: KeyType = "auth"
@@ -51,6 +56,8 @@ class CreateKey(Struct, frozen=True, rename="camel", kw_only=True):
     expiry_seconds: Annotated[int, Meta(ge=0, le=_LONGEST_S)] = 0
     description: str = ""
     user: str | None = None
+    scopes: list[Scope] | None = None
+    tags: list[str] | None = None
 
 
 class Key(Struct, frozen=True, rename="camel", kw_only=True):
@@ -65,6 +72,7 @@ class Key(Struct, frozen=True, rename="camel", kw_only=True):
         invalid: it opens nothing: revoked, expired, or used up.
         user_id, user: who owns the devices of a pre-auth key without tags; `user` is an extension.
         uses, last_used: extensions.
+        scopes: of an OAuth client.
     """
 
     id: str
@@ -83,6 +91,7 @@ class Key(Struct, frozen=True, rename="camel", kw_only=True):
     user: str | UnsetType = UNSET
     uses: int | UnsetType = UNSET
     last_used: datetime | UnsetType = UNSET
+    scopes: list[str] | UnsetType = UNSET
 
 
 def known(when: datetime | None) -> datetime | UnsetType:

@@ -44,7 +44,9 @@ def openapi_config() -> OpenAPIConfig:
     """Return the configuration; only JSON, as every ready-made viewer loads itself from elsewhere."""
     schemes = {
         "bearer": SecurityScheme(
-            type="http", scheme="bearer", description="An API token, `mskey-api-…`"
+            type="http",
+            scheme="bearer",
+            description="An API token, `mskey-api-…`, or an access token of `/api/v2/oauth/token`",
         ),
         "basic": SecurityScheme(
             type="http", scheme="basic", description="An API token as user name, no password"

@@ -17,12 +17,13 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 
-from mergescale.api.callers import ApiRequest, Authenticated, Caller, PolicyRefused
+from mergescale.api.bodies import HUJSON, MOVED, ReadsPolicy, TriesPolicy, WritesPolicy
+from mergescale.api.callers import ApiRequest, Authenticated, Caller, PolicyRefused, needs
 from mergescale.api.openapi import ERRORS
-from mergescale.api.policydocs import HUJSON, MOVED, ReadsPolicy, TriesPolicy, WritesPolicy
 from mergescale.api.settings import managed_at
 from mergescale.api.verdicts import Finding, Verdict, verdict, warnings
 from mergescale.domain.declaration import Declaration
+from mergescale.domain.scopes import Scope
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import Conflict, Invalid
 from mergescale.policy import hujson, policyfile, preview
@@ -77,7 +78,14 @@ class Preview(msgspec.Struct, frozen=True, rename="camel"):
     preview_for: str
 
 
-@get(_PATH, responses=ERRORS, tags=["Policy"], operation_class=ReadsPolicy, sync_to_thread=True)
+@get(
+    _PATH,
+    responses=ERRORS,
+    tags=["Policy"],
+    operation_class=ReadsPolicy,
+    opt=needs(Scope.POLICY_READ),
+    sync_to_thread=True,
+)
 def get_policy(
     caller: Caller,
     request: ApiRequest,
@@ -97,6 +105,7 @@ def get_policy(
     responses={**ERRORS, **MOVED},
     tags=["Policy"],
     operation_class=WritesPolicy,
+    opt=needs(Scope.POLICY),
     request_max_body_size=_BODY_BYTES,
 )
 async def set_policy(caller: Caller, request: ApiRequest) -> Response[bytes]:
@@ -123,6 +132,7 @@ async def set_policy(caller: Caller, request: ApiRequest) -> Response[bytes]:
     responses=ERRORS,
     tags=["Policy"],
     operation_class=TriesPolicy,
+    opt=needs(Scope.POLICY_READ),
     request_max_body_size=_BODY_BYTES,
 )
 async def validate_policy(caller: Caller, request: ApiRequest) -> Verdict:
@@ -139,6 +149,7 @@ async def validate_policy(caller: Caller, request: ApiRequest) -> Verdict:
     responses=ERRORS,
     tags=["Policy"],
     operation_class=TriesPolicy,
+    opt=needs(Scope.POLICY_READ),
     request_max_body_size=_BODY_BYTES,
 )
 async def preview_policy(

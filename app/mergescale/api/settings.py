@@ -14,8 +14,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 from msgspec import UNSET, Struct, UnsetType, structs
 
-from mergescale.api.callers import Authenticated, Caller
+from mergescale.api.callers import Authenticated, Caller, needs
 from mergescale.api.openapi import ERRORS
+from mergescale.domain.scopes import Scope
 from mergescale.kernel.errors import Conflict
 
 _PATH: Final = "/tailnet/{tailnet:str}/settings"
@@ -60,13 +61,20 @@ class ChangeSettings(Struct, frozen=True):
     httpsEnabled: bool | UnsetType | None = UNSET  # noqa: N815
 
 
-@get(_PATH, responses=ERRORS, tags=["Settings"], sync_to_thread=False)
+@get(_PATH, responses=ERRORS, tags=["Settings"], opt=needs(Scope.POLICY_READ), sync_to_thread=False)
 def get_settings(caller: Caller) -> TailnetSettings:
     """Show the settings."""
     return _settings(caller)
 
 
-@patch(_PATH, status_code=200, responses=ERRORS, tags=["Settings"], sync_to_thread=False)
+@patch(
+    _PATH,
+    status_code=200,
+    responses=ERRORS,
+    tags=["Settings"],
+    opt=needs(Scope.POLICY),
+    sync_to_thread=False,
+)
 def change_settings(caller: Caller, data: JSONBody[ChangeSettings]) -> TailnetSettings:
     """Take what holds already, and refuse everything else: a 409 says where it is declared."""
     held = _settings(caller)

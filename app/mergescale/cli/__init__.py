@@ -5,7 +5,7 @@
       target, client              where the server is, and asking it (HTTP, also by a unix socket)
       screen, tables              answers as text for people, as plain text for a pipe, as JSON
       problems                    diagnostics of policy files, as text and as JSON
-      nodes users authkeys apikeys auth gitops policy health serve     one module per noun
+      nodes users authkeys apikeys oauth_clients auth gitops policy health serve    one module per noun
 
 What must hold:
 

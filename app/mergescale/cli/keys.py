@@ -1,4 +1,4 @@
-"""What ``authkeys`` and ``apikeys`` share: the API has one resource for both."""
+"""What ``authkeys``, ``apikeys`` and ``oauth-clients`` share: the API has one resource for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mergescale.cli.options import Session
 from mergescale.cli.questions import span_s
 from mergescale.cli.screen import Cell, Tone, moment
 
-Kind = Literal["auth", "api"]
+Kind = Literal["auth", "api", "client"]
 
 
 class _Span(click.ParamType[int]):
@@ -43,9 +43,9 @@ description_option: Final = click.option(
 #: Its id, or its text.
 key_argument: Final = click.argument("key")
 
-_TEXT: Final = re.compile(r"mskey-(?:auth|api)-([A-Za-z0-9]+)(?:-.*)?")
-_NAMES: Final = {"auth": "a pre-auth key", "api": "an API token"}
-_COMMANDS: Final = {"auth": "authkeys", "api": "apikeys"}
+_TEXT: Final = re.compile(r"mskey-(?:auth|api|client)-([A-Za-z0-9]+)(?:-.*)?")
+_NAMES: Final = {"auth": "a pre-auth key", "api": "an API token", "client": "an OAuth client"}
+_COMMANDS: Final = {"auth": "authkeys", "api": "apikeys", "client": "oauth-clients"}
 
 
 def listed(session: Session, kind: Kind, *, ended: bool) -> list[dict[str, Any]]:
@@ -62,14 +62,14 @@ def create(session: Session, kind: Kind, body: dict[str, Any], hint: str) -> Non
         session: of the command.
         kind: what is made.
         body: the rest of the request.
-        hint: what to do with it, for the person.
+        hint: what to do with it, for the person; ``{id}`` is its id.
     """
     made = session.server.inside("POST", "keys", body={"keyType": kind, **body})
     if session.screen.is_json:
         session.screen.json(made)
         return
     session.screen.line(made["key"])
-    session.screen.hint(f"Shown this once; expires {moment(made.get('expires'))}. {hint}")
+    session.screen.hint(f"Shown this once; expires {expires(made)}. {hint.format(id=made['id'])}")
 
 
 def revoke(session: Session, kind: Kind, text: str) -> None:

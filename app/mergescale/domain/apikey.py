@@ -1,4 +1,4 @@
-"""API tokens: what an operator or a tool shows to the REST API."""
+"""API tokens: what an operator or a tool shows to the REST API; and OAuth clients, which get some."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from mergescale.kernel.ids import ApiKeyId
 class ApiKey:
     """An API token; the text is ``mskey-api-<id>-<secret>`` and shown once.
 
+    Or an OAuth client, ``mskey-client-<id>-<secret>``, which opens nothing by itself.
+
     Attributes:
         secret_hash: SHA-256 of the secret part, which has 256 random bits.
-        expires: None for never (the administrator token of the first start).
+        expires: None for never (the administrator token of the first start, and OAuth clients).
+        client_scopes: what an OAuth client may have tokens for; None for an API token.
     """
 
     id: ApiKeyId
@@ -24,6 +27,12 @@ class ApiKey:
     expires: datetime | None = None
     last_used: datetime | None = None
     revoked: datetime | None = None
+    client_scopes: tuple[str, ...] | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """Say whether it is an OAuth client."""
+        return self.client_scopes is not None
 
     def usable(self, now: datetime) -> bool:
         """Say whether it still opens the API."""

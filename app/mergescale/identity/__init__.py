@@ -1,6 +1,7 @@
 """Who is asking: secrets that prove it, and what follows from the proof.
 
 * ``secrets.py`` mints and reads keys and tokens, and draws the unguessable ids.
+* ``accesstokens.py`` are what OAuth clients get for their secret.
 * ``principals.py`` turns a request's credentials into a `Principal`.
 * ``masterkey.py`` is the key that the server's own secrets are sealed under.
 * ``fingerprint.py`` shortens a machine key to something a person can compare.

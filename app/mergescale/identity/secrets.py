@@ -2,6 +2,7 @@
 
     mskey-auth-<id>-<secret>      a pre-auth key
     mskey-api-<id>-<secret>       an API token
+    mskey-client-<id>-<secret>    an OAuth client's secret; `<id>` is the client's id
 
 The id is 12 base58 digits, shown in lists and used to find the record. The secret is 44 base58
 digits of 256 random bits; only its SHA-256 is kept. A slow hash would add nothing against guessing
@@ -35,7 +36,7 @@ _LOGIN_DIGITS: Final = 24
 #: Bitcoin's alphabet: no 0, O, I or l, and no hyphen, which separates the parts.
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _TEXT: Final = re.compile(
-    rf"mskey-(auth|api)-([{_ALPHABET}]{{{_ID_DIGITS}}})-([{_ALPHABET}]{{{_SECRET_DIGITS}}})"
+    rf"mskey-(auth|api|client)-([{_ALPHABET}]{{{_ID_DIGITS}}})-([{_ALPHABET}]{{{_SECRET_DIGITS}}})"
 )
 
 
@@ -44,6 +45,7 @@ class Kind(StrEnum):
 
     AUTH = "auth"
     API = "api"
+    CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ async def ensure_administrator(engine: Engine, settings: Settings, entropy: Entr
     The file is durable before the token opens anything, so a crash between the two leaves a file
     that opens nothing and is written anew, never a token that nobody knows.
     """
-    if engine.snapshot.api_keys:
+    if any(not key.is_client for key in engine.snapshot.api_keys.values()):
         return False
     minted = mint(Kind.API, entropy.bytes(MINT_BYTES))
     _keep(settings.admin_token_file, minted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from litestar import Router
@@ -238,12 +238,14 @@ class _Control:
     Attributes:
         key: the server's public Noise key.
         throttle: bounds guessing, here and in the API.
+        token_key: what access tokens of the API are made under.
     """
 
     door: Door
     key: MachineKey
     c2n: C2n
     throttle: Throttle
+    token_key: bytes = field(repr=False)
 
 
 async def _control(base: Ground, core: _Core) -> _Control:
@@ -261,7 +263,8 @@ async def _control(base: Ground, core: _Core) -> _Control:
     )
     limits = descriptors.control_limits(base.settings, base.sockets)
     door = Door(noise, entropy, Service(Paced(machines), limits, tailnets.knows_machine))
-    return _Control(door, public_key(noise), c2n, throttle)
+    tokens = await base.key("access-tokens")
+    return _Control(door, public_key(noise), c2n, throttle, tokens.raw)
 
 
 def _edge(base: Ground, core: _Core, control: _Control) -> Edge:
@@ -297,6 +300,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         regions={relay.region.id: relay.region.name} if relay is not None else {},
         throttle=control.throttle,
         desks=desks(core.parts) if settings.policy_by_api else {},
+        token_key=control.token_key,
     )
     metrics = metrics_handler(base.metrics.registry)
     return HttpParts(

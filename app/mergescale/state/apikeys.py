@@ -1,4 +1,4 @@
-"""API tokens: made, used, taken back, forgotten."""
+"""API tokens and OAuth clients: made, used, taken back, forgotten."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def create(
     secret_hash: bytes,
     description: str = "",
     life: timedelta | None = DEFAULT_LIFE,
+    *,
+    client_scopes: tuple[str, ...] | None = None,
 ) -> Decision[ApiKey]:
     """Make a token of an id and a secret drawn by the caller.
 
@@ -35,10 +37,12 @@ def create(
         key_id: public half.
         secret_hash: SHA-256 of the secret half.
         description: for lists.
-        life: until it expires; None for never, which is for the administrator's first one.
+        life: until it expires; None for never, which is for the administrator's first one and for
+            OAuth clients.
+        client_scopes: what an OAuth client may have tokens for; None for an API token.
 
     Raises (when carried out):
-        Invalid: a life or description out of bounds.
+        Invalid: a life or description out of bounds; a client that could have no token.
         Conflict: the id is taken.
     """
 
@@ -47,10 +51,12 @@ def create(
             raise Invalid(f"an API token lives up to {MAX_LIFE.days} days")
         if len(description) > MAX_DESCRIPTION_CHARS:
             raise Invalid(f"a description has up to {MAX_DESCRIPTION_CHARS} characters")
+        if client_scopes == ():
+            raise Invalid("an OAuth client needs a scope")
         if key_id in snapshot.api_keys:
             raise Conflict("this token id is in use")
         expires = None if life is None else now + life
-        key = ApiKey(key_id, secret_hash, description, created=now, expires=expires)
+        key = ApiKey(key_id, secret_hash, description, now, expires, client_scopes=client_scopes)
         return outcome(snapshot, [Put(key)], key)
 
     return decide
@@ -102,7 +108,7 @@ def find(snapshot: Snapshot, key_id: ApiKeyId) -> ApiKey:
 
 
 def listed(snapshot: Snapshot) -> list[ApiKey]:
-    """Return all tokens that are kept, oldest first."""
+    """Return all tokens and clients that are kept, oldest first."""
     return sorted(snapshot.api_keys.values(), key=lambda key: (key.created, key.id))
 
 

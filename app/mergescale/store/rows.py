@@ -103,6 +103,7 @@ def api_key_values(key: ApiKey) -> Values:
         "expires": key.expires,
         "last_used": key.last_used,
         "revoked": key.revoked,
+        "client_scopes": None if key.client_scopes is None else _texts(key.client_scopes),
     }
 
 
@@ -116,6 +117,7 @@ def api_key(row: Row[Any]) -> ApiKey:
         expires=row.expires,
         last_used=row.last_used,
         revoked=row.revoked,
+        client_scopes=None if row.client_scopes is None else _read_texts(row.client_scopes),
     )
 
 

@@ -195,7 +195,7 @@ class AuthKeyRow(_Row, table=True):
 
 
 class ApiKeyRow(_Row, table=True):
-    """`domain.apikey.ApiKey`."""
+    """`domain.apikey.ApiKey`; `client_scopes` is null for an API token."""
 
     __tablename__ = "api_keys"
     __table_args__ = (_of_tailnet(),)
@@ -208,6 +208,7 @@ class ApiKeyRow(_Row, table=True):
     expires: datetime | None = _time(optional=True)
     last_used: datetime | None = _time(optional=True)
     revoked: datetime | None = _time(optional=True)
+    client_scopes: str | None = Field(default=None, sa_type=Text)
 
 
 class LoginRow(_Row, table=True):

@@ -19,7 +19,7 @@ REFUSED = {"message": "an API token is needed; send it as `Authorization: Bearer
 def endpoints(site: Site) -> Iterator[tuple[str, str]]:
     """Yield every (method, path) below ``/api/v2`` that the application describes."""
     for path, item in site.app.openapi_schema.to_schema()["paths"].items():
-        if path.startswith("/api/v2"):
+        if path.startswith("/api/v2") and not path.startswith("/api/v2/oauth/"):
             for method in item:
                 yield method.upper(), path
 

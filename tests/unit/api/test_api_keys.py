@@ -87,7 +87,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         wanting(tags=["tag:x"]),
         'tags "tag:x" are not declared; add them to `tagOwners` in the policy',
     ),
-    ({"keyType": "client"}, "\"keyType\": invalid enum value 'client'"),
+    ({"keyType": "federated"}, "\"keyType\": invalid enum value 'federated'"),
+    ({"keyType": "client"}, "an OAuth client needs a scope"),
+    (
+        {"keyType": "client", "scopes": ["devices:core"]},
+        "\"scopes[0]\": invalid enum value 'devices:core'",
+    ),
+    (
+        {"keyType": "client", "scopes": ["all"], "tags": ["tag:web"]},
+        "an OAuth client has no tags: none of the scopes here needs any",
+    ),
+    (
+        {"keyType": "client", "scopes": ["all"], "expirySeconds": 60},
+        "an OAuth client does not expire; revoke it",
+    ),
+    (
+        {"keyType": "client", "scopes": ["all"], **wanting(reusable=True)},
+        "an OAuth client has no capabilities and no user",
+    ),
     ({"expirySeconds": -1}, '"expirySeconds": expected `int` >= 0'),
     ({"expirySeconds": 10**12}, '"expirySeconds": expected `int` <= 31622400'),
     (

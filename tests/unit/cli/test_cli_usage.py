@@ -45,6 +45,7 @@ COMMANDS = {
     "users": ("list", "create", "suspend", "restore", "role", "delete"),
     "authkeys": ("list", "create", "revoke"),
     "apikeys": ("list", "create", "revoke"),
+    "oauth-clients": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
     "gitops": ("status", "sync"),
     "policy": ("can", "check", "codes", "compile", "explain", "fmt", "plan", "test", "who-can"),
@@ -134,7 +135,7 @@ def told_commands() -> Iterator[str]:
     """Yield what pages, greetings, errors and the README tell people to type."""
     files = [*ROOT.glob("app/mergescale/**/*.py"), *ROOT.glob("app/mergescale/**/*.html")]
     files += [ROOT / "README.md", ROOT / "Containerfile", *ROOT.glob("policy_examples/*/*.md")]
-    pattern = re.compile(r"(?:^ +|`|<code>)mergescale ([a-z]+(?: [a-z-]+)?)", re.MULTILINE)
+    pattern = re.compile(r"(?:^ +|`|<code>)mergescale ([a-z][a-z-]*(?: [a-z-]+)?)", re.MULTILINE)
     for file in files:
         if file.exists():
             yield from pattern.findall(file.read_text("utf-8"))

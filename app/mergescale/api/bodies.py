@@ -1,4 +1,4 @@
-"""What OpenAPI says of bodies that are policies: text, not objects of ours."""
+"""What OpenAPI says of bodies that are no objects of ours: policies and forms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mergescale.api.problems import Message
 
 HUJSON: Final = "application/hujson"
 _JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
 #: What only an `If-Match` can be answered with.
 MOVED: Final[Mapping[int, ResponseSpec]] = {
     412: ResponseSpec(
@@ -60,3 +61,16 @@ class WritesPolicy(ReadsPolicy):
         """Say so."""
         ReadsPolicy.__post_init__(self)
         self.request_body = RequestBody(_policy(), required=True)
+
+
+@dataclass
+class TakesForm(Operation):
+    """An operation that is sent a form."""
+
+    def __post_init__(self) -> None:
+        """Say so, and that it needs no token."""
+        text = Schema(type=OpenAPIType.STRING)
+        names = ("grant_type", "client_id", "client_secret", "scope")
+        form = Schema(type=OpenAPIType.OBJECT, properties=dict.fromkeys(names, text))
+        self.request_body = RequestBody({_FORM: OpenAPIMediaType(form)}, required=True)
+        self.security = []
