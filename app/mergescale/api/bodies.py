@@ -70,7 +70,9 @@ class TakesForm(Operation):
     def __post_init__(self) -> None:
         """Say so, and that it needs no token."""
         text = Schema(type=OpenAPIType.STRING)
-        names = ("grant_type", "client_id", "client_secret", "scope")
-        form = Schema(type=OpenAPIType.OBJECT, properties=dict.fromkeys(names, text))
+        grant = Schema(type=OpenAPIType.STRING, enum=["client_credentials"])
+        names = ("client_id", "client_secret", "scope")
+        properties = {"grant_type": grant, **dict.fromkeys(names, text)}
+        form = Schema(type=OpenAPIType.OBJECT, properties=properties)
         self.request_body = RequestBody({_FORM: OpenAPIMediaType(form)}, required=True)
         self.security = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 from hashlib import sha256
 from typing import Any
@@ -208,6 +209,20 @@ async def test_if_match_names_what_is_replaced() -> None:
         assert (await put(site, '{"acls": []}', if_match=f'"x", {etag(POLICY)}')).status_code == 200
         assert (await put(site, POLICY, if_match="*")).status_code == 200
         assert (await put(site, '{"acls": []}')).status_code == 200
+
+
+@aio
+async def test_of_two_that_replace_the_same_policy_one_does() -> None:
+    """Both saw the same tag; whoever is second changes nothing, however close they come."""
+    async with served(world(PEOPLE), by_api=True) as site:
+        texts = [POLICY, '{"acls": []}']
+        answers = await asyncio.gather(*(put(site, one, if_match=etag(UNSET)) for one in texts))
+        assert sorted(one.status_code for one in answers) == [200, 412]
+        won = next(text for text, one in zip(texts, answers, strict=True) if one.status_code == 200)
+        assert site.snapshot.deployment is not None
+        assert site.snapshot.deployment.files == {"policy.hujson": won}
+        lost = next(one for one in answers if one.status_code == 412)
+        assert lost.json() == {"message": "another policy came into force meanwhile"}
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
