@@ -246,7 +246,7 @@ class ResolvedAccess:
 
     def may_take_tag(self, user: User, tag: str) -> bool:
         """Say whether `tagOwners` lets the user make nodes with this tag."""
-        owners = self._policy.ownership.tag_owners.get(tag, frozenset())
+        owners = self._policy.ownership.owners(tag)
         principals = of_login(user.login, user.role, self._policy.groups_of)
         return not user.suspended and not owners.isdisjoint(principals)
 

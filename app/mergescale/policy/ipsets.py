@@ -6,6 +6,7 @@ are applied in order, and one without a word adds.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +26,10 @@ from mergescale.policy.selectors import (
 
 #: LIMIT: stretches in one set; removing single addresses from a large net makes many.
 MAX_STRETCHES: Final = 10_000
+#: LIMIT: sets that name sets; nobody follows more, and Python follows 1,000 calls.
+MAX_DEPTH: Final = 50
+#: LIMIT: stretches that are put into sets, or taken out, in all; sets that name large sets multiply them.
+MAX_STEPS: Final = 200_000
 
 #: Both ends included, sorted, none touching the next; by address family.
 _Stretches = dict[int, list[tuple[int, int]]]
@@ -42,12 +47,14 @@ class _Reader:
 
     Attributes:
         under_way: names that are being read; one that is met again goes in a circle.
+        steps: stretches put in and taken out so far.
     """
 
     scope: Scope
     declared: dict[str, Member]
     done: dict[str, _Stretches] = field(default_factory=dict)
     under_way: list[str] = field(default_factory=list)
+    steps: int = 0
 
     def stretches(self, name: str) -> _Stretches:
         if name not in self.done:
@@ -65,14 +72,27 @@ class _Reader:
             word, _, rest = text.strip().partition(" ")
             removes = word == "remove"
             named = rest.strip() if word in {"add", "remove"} and rest else text.strip()
+            change = _remove if removes else _add
             for version, part in self._named(named, one).items():
-                stretches = found.get(version, [])
-                found[version] = _minus(stretches, part) if removes else _plus(stretches, part)
-        if sum(map(len, found.values())) > MAX_STRETCHES:
-            message = f"{quoted(member.key)} has more than {MAX_STRETCHES} stretches of addresses"
-            report.error("policy.ipset", member.key_span, message, "use larger CIDRs")
-            return {}
+                stretches = found.setdefault(version, [])
+                for first, last in part if self._may(len(part), one) else ():
+                    change(stretches, first, last)
+            if sum(map(len, found.values())) > MAX_STRETCHES:
+                name = quoted(member.key)
+                message = f"{name} has more than {MAX_STRETCHES} stretches of addresses"
+                report.error("policy.ipset", one.span, message, "use larger CIDRs")
+                return {}
         return found
+
+    def _may(self, steps: int, value: Value) -> bool:
+        """Count steps; say whether they may be taken, and report the first that may not."""
+        fits = self.steps <= MAX_STEPS
+        self.steps += steps
+        if fits and self.steps > MAX_STEPS:
+            message = f"ipsets join more than {MAX_STEPS} stretches of addresses in all"
+            help_ = "name large sets in fewer others"
+            self.scope.report.error("policy.ipset", value.span, message, help_)
+        return self.steps <= MAX_STEPS
 
     def _named(self, text: str, value: Value) -> _Stretches:
         report = self.scope.report
@@ -80,8 +100,12 @@ class _Reader:
             case Net(found):
                 return {found.version: [(found.first, found.last)]}
             case IpSet(name) if name in self.under_way:
-                message = f"ipsets go in a circle: {' -> '.join([*self.under_way, name])}"
+                circle = [*self.under_way[self.under_way.index(name) :], name]
+                message = f"ipsets go in a circle: {' -> '.join(circle)}"
                 report.error("policy.ipset", value.span, message)
+            case IpSet(name) if name in self.declared and len(self.under_way) >= MAX_DEPTH:
+                message = f"ipsets name each other more than {MAX_DEPTH} deep"
+                report.error("policy.ipset", value.span, message, "list the addresses here")
             case IpSet(name) if name in self.declared:
                 return self.stretches(name)
             case IpSet(name):
@@ -99,31 +123,32 @@ class _Reader:
         return {}
 
 
-def _plus(base: list[tuple[int, int]], more: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join two sorted lists; stretches that touch become one."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted([*base, *more]):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(joined[-1][1], last)
-        else:
-            joined.append((first, last))
-    return joined
+def _add(stretches: list[tuple[int, int]], first: int, last: int) -> None:
+    """Put a stretch into a sorted list; those that touch become one."""
+    start = bisect_left(stretches, first - 1, key=_end)
+    stop = bisect_right(stretches, last + 1, key=_start)
+    if start < stop:
+        first, last = min(first, stretches[start][0]), max(last, stretches[stop - 1][1])
+    stretches[start:stop] = [(first, last)]
 
 
-def _minus(base: list[tuple[int, int]], less: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Cut the stretches of the second list out of the first; both sorted."""
-    left: list[tuple[int, int]] = []
-    for first, last in base:
-        start = first
-        for low, high in less:
-            if high < start or low > last:
-                continue
-            if low > start:
-                left.append((start, low - 1))
-            start = high + 1
-        if start <= last:
-            left.append((start, last))
-    return left
+def _remove(stretches: list[tuple[int, int]], first: int, last: int) -> None:
+    """Cut a stretch out of a sorted list."""
+    start = bisect_left(stretches, first, key=_end)
+    stop = bisect_right(stretches, last, key=_start)
+    if start < stop:
+        low, high = stretches[start][0], stretches[stop - 1][1]
+        left = [(low, first - 1)] if low < first else []
+        right = [(last + 1, high)] if last < high else []
+        stretches[start:stop] = [*left, *right]
+
+
+def _start(stretch: tuple[int, int]) -> int:
+    return stretch[0]
+
+
+def _end(stretch: tuple[int, int]) -> int:
+    return stretch[1]
 
 
 def _ranges(stretches: _Stretches) -> tuple[Range, ...]:

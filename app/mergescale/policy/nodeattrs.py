@@ -96,7 +96,7 @@ def _targets(value: Value | None, scope: Scope) -> tuple[Selector, ...]:
                 message = f"{quoted(text)} can not be a target of nodeAttrs"
                 help_ = "it names no devices by itself; write users, groups, tags or *"
                 scope.report.error("policy.target", one.span, message, help_)
-            case selector:
+            case selector if scope.room(selector, 1, one.span):
                 found.append(selector)
     return tuple(found)
 

@@ -15,7 +15,7 @@ class Ownership:
     """Both sections with names only.
 
     Attributes:
-        tag_owners: ``tag:x`` -> who may give it, owners of owning tags included.
+        tag_owners: ``tag:x`` -> who may give it by its own entry.
         routes: prefix -> who may route it or any part of it.
         exits: who may be an exit node.
     """
@@ -23,6 +23,22 @@ class Ownership:
     tag_owners: Mapping[str, frozenset[Principal]]
     routes: tuple[tuple[Prefix, frozenset[Principal]], ...]
     exits: frozenset[Principal]
+
+    def owners(self, tag: str) -> frozenset[Principal]:
+        """Return who may give a tag, owners of owning tags included.
+
+        Followed when it is asked for: tags that own each other would make lists of all of them
+        for each of them. One that owns itself, by whatever way, adds nothing.
+        """
+        found: set[Principal] = set()
+        seen, pending = {tag}, [tag]
+        while pending:
+            for owner in self.tag_owners.get(pending.pop(), frozenset()):
+                found.add(owner)
+                if owner.startswith("tag:") and owner not in seen:
+                    seen.add(owner)
+                    pending.append(owner)
+        return frozenset(found)
 
     def approves(self, principals: frozenset[Principal], prefix: Prefix) -> bool:
         """Say whether a node with these names may route the prefix unasked.
@@ -39,22 +55,8 @@ class Ownership:
 
 def own(document: PolicyDocument) -> Ownership:
     """Read both sections of a document."""
-    direct = {tag: named(owners) for tag, owners in document.tag_owners.items()}
     return Ownership(
-        {tag: _all_owners(tag, direct) for tag in direct},
+        {tag: named(owners) for tag, owners in document.tag_owners.items()},
         tuple((one.prefix, named(one.approvers)) for one in document.route_approvals),
         named(document.exit_approvers),
     )
-
-
-def _all_owners(tag: str, direct: Mapping[str, frozenset[Principal]]) -> frozenset[Principal]:
-    """Follow tags that own tags; one that owns itself, by whatever way, adds nothing."""
-    found: set[Principal] = set()
-    seen, pending = {tag}, [tag]
-    while pending:
-        for owner in direct.get(pending.pop(), frozenset()):
-            found.add(owner)
-            if owner.startswith("tag:") and owner not in seen:
-                seen.add(owner)
-                pending.append(owner)
-    return frozenset(found)

@@ -36,6 +36,8 @@ DERP: Final = "derp.hujson"
 DNS: Final = "dns.hujson"
 TAILNET: Final = "tailnet.hujson"
 SUFFIX: Final = ".hujson"
+#: LIMIT: characters of the policy and its fragments together; each file is bounded by `hujson`.
+MAX_POLICY_CHARACTERS: Final = 2 << 20
 #: Further parts of the policy.
 FRAGMENTS: Final = "policy.d/"
 
@@ -68,8 +70,8 @@ def declare(
         What the texts mean, None when there is an error anywhere; and all that is to be said,
         sorted by file and place.
     """
-    ours = {name: text for name, text in files.items() if is_ours(name)}
     report = Report()
+    ours = _bounded({name: text for name, text in files.items() if is_ours(name)}, report)
     _check_names(ours, report)
     values: dict[str, Value] = {}
     found: list[Diagnostic] = []
@@ -96,6 +98,19 @@ def is_ours(path: str) -> bool:
     """Say whether a path in the watched folder is one that means something."""
     name = path.removeprefix(FRAGMENTS)
     return name.endswith(SUFFIX) and "/" not in name
+
+
+def _bounded(files: Mapping[str, str], report: Report) -> dict[str, str]:
+    """Return the files up to the one with which the policy is too large."""
+    kept, size = {}, 0
+    for name, text in sorted(files.items(), key=lambda one: (one[0] != POLICY, one[0])):
+        size += len(text) if name == POLICY or name.startswith(FRAGMENTS) else 0
+        if size > MAX_POLICY_CHARACTERS and name != POLICY:
+            message = f"with this file the policy has more than {MAX_POLICY_CHARACTERS} characters"
+            report.error("repository.too-large", file_span(name), message)
+            break
+        kept[name] = text
+    return kept
 
 
 def _fragments(files: Mapping[str, str]) -> list[str]:

@@ -52,7 +52,8 @@ def read_acl(value: Value, scope: Scope) -> Rule | None:
         if protocols and not WITH_PORTS.issuperset(protocols) and ranges != (ALL_PORTS,):
             message = f"dst={quoted(text)}: protocol {protocols[0]} has no ports"
             report.error("policy.ports", one.span, message, 'write ":*"')
-        if _target_allowed(selector, text, one, scope, grant=False):
+        allowed = _target_allowed(selector, text, one, scope, grant=False)
+        if allowed and scope.room(selector, len(ranges), one.span):
             targets += [Target(selector, ports, protocols) for ports in ranges]
     to_self = [one.selector for one in targets if _is_self(one.selector)]
     _check_self(sources, to_self, found.get("src"), scope, grant=False)
@@ -79,7 +80,10 @@ def read_grant(value: Value, scope: Scope) -> Rule | None:
         message = "ip and app can not both be empty"
         report.error("policy.grant", value.span, message, 'write "ip": ["*"] or name capabilities')
     targets = [
-        Target(selector, ports, protocols) for selector in selectors for ports, protocols in flows
+        Target(selector, ports, protocols)
+        for selector in selectors
+        if scope.room(selector, len(flows), selector.span)
+        for ports, protocols in flows
     ]
     to_self = [one for one in selectors if _is_self(one)]
     _check_self(sources, to_self, found.get("src"), scope, grant=True)
@@ -198,7 +202,7 @@ def _sources(rule: Value, value: Value | None, scope: Scope) -> list[Selector]:
             case Autogroup("self" | "internet") | Service():
                 message = f"{quoted(text)} not valid on the src side of a rule"
                 scope.report.error("policy.selector", one.span, message)
-            case selector:
+            case selector if scope.room(selector, 1, one.span):
                 sources.append(selector)
     return sources
 

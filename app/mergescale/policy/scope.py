@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from mergescale.domain.user import Role
 from mergescale.policy.diagnostics import Report, Span, quoted
@@ -63,6 +64,11 @@ class KnownUsers:
     roles: Mapping[str, Role] = field(default_factory=dict)
 
 
+#: LIMIT: sources, and destinations times ports, of all rules together. Large companies have some
+#: thousands; a short grant can multiply its lists to millions.
+MAX_PLACES: Final = 100_000
+
+
 @dataclass(slots=True)
 class Scope:
     """What names mean while a policy is read; filled section by section.
@@ -82,6 +88,18 @@ class Scope:
     postures: dict[str, Posture] = field(default_factory=dict)
     default_postures: tuple[str, ...] = ()
     _logins: frozenset[str] | None = None
+    _places: int = 0
+
+    def room(self, selector: Selector, times: int, span: Span) -> bool:
+        """Count what a rule names so many times; say whether there is room, and report if not."""
+        each = len(self.ip_sets.get(selector.name, ())) if isinstance(selector, IpSet) else 1
+        fits = self._places <= MAX_PLACES
+        self._places += each * times
+        if fits and self._places > MAX_PLACES:
+            message = f"the rules name more than {MAX_PLACES} places, counted for each port"
+            help_ = "write ranges of ports and larger CIDRs, or fewer of them in one rule"
+            self.report.error("policy.too-large", span, message, help_)
+        return self._places <= MAX_PLACES
 
     def selector(
         self, text: str, span: Span, *, code: str = "policy.selector", prefix: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from mergescale.domain.user import Role
 from mergescale.policy.compiled import CompiledPolicy, CompiledRule, Steered, TargetKind, Wide
@@ -26,6 +27,11 @@ _PUBLIC = {
     version: tuple(one for text in texts if isinstance(one := parse_range(text), Range))
     for version, texts in INTERNET.items()
 }
+
+#: LIMIT: pairs of devices times rules, of all tests; one takes 0.1 to 1 microseconds.
+MAX_STEPS: Final = 10_000_000
+_TOO_LARGE: Final = f"test(s) failed: with this one the tests compare more than {MAX_STEPS} pairs of people and rules"
+_TOO_LARGE_HELP: Final = "test one person in the place of a large group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,30 @@ class _Device:
 def run_tests(policy: CompiledPolicy) -> tuple[Diagnostic, ...]:
     """Return one error for each expectation that does not hold, at its place."""
     report = Report()
+    steps, rules = 0, len(policy.rules) + len(policy.own_rules)
     for test in policy.document.tests:
+        steps += (
+            rules
+            * _count(test.source, policy)
+            * sum(_count(one.selector, policy) for one in (*test.accept, *test.deny))
+        )
+        if steps > MAX_STEPS:
+            report.error("policy.tests-too-large", test.span, _TOO_LARGE, _TOO_LARGE_HELP)
+            break
         sources = _sources_of(test, policy)
         for wanted, probes in ((True, test.accept), (False, test.deny)):
             for probe in probes:
                 _try(policy, test, sources, probe, wanted, report)
     return report.diagnostics()
+
+
+def _count(selector: Selector, policy: CompiledPolicy) -> int:
+    """Return how many devices a selector stands for in a test."""
+    match selector:
+        case Group(name):
+            return len(policy.document.groups[name])
+        case _:
+            return 1
 
 
 def _try(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
+from typing import Final
 
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role
@@ -21,6 +22,9 @@ from mergescale.policy.selectors import Group, Host, Net, Range, Selector, Tag, 
 from mergescale.policy.ssh.compiled import CompiledSsh
 from mergescale.policy.ssh.document import Expected, SshTest, admits
 from mergescale.policy.ssh.testcases import FAILED
+
+#: LIMIT: pairs of devices times users and entries, of all tests; one takes some microseconds.
+MAX_STEPS: Final = 500_000
 
 
 class Verdict(StrEnum):
@@ -58,13 +62,30 @@ def run_ssh_tests(
             not run, and a warning says so.
     """
     report = Report()
+    steps, entries = 0, len(policy.document.ssh)
     for test in policy.document.ssh_tests:
+        steps += entries * _size(test, policy)
+        if steps > MAX_STEPS:
+            message = f"{FAILED}with this one sshTests compare more than {MAX_STEPS} pairs"
+            help_ = "test one person in the place of a large group"
+            report.error("policy.tests-too-large", test.span, message, help_)
+            break
         if snapshot is None and _names_addresses(test, policy):
             message = "this test names addresses and was not run: nobody said whose they are"
             report.warn("policy.ssh-test-undecided", test.span, message, "test tags or users")
         else:
             _run(policy, test, snapshot, report)
     return report.diagnostics()
+
+
+def _size(test: SshTest, policy: CompiledPolicy) -> int:
+    """Return for how many pairs of devices and users a test asks."""
+    groups = policy.document.groups
+    sources, targets = (
+        sum(len(groups[one.name]) if isinstance(one, Group) else 1 for one in side)
+        for side in ((test.source,), [target.selector for target in test.targets])
+    )
+    return sources * targets * len((*test.accept, *test.check, *test.deny))
 
 
 def _run(policy: CompiledPolicy, test: SshTest, snapshot: Snapshot | None, report: Report) -> None:
