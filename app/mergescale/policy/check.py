@@ -114,6 +114,7 @@ def check(
         groups=scope.groups,
         hosts=scope.hosts,
         ip_sets=scope.ip_sets,
+        tag_places=scope.tags,
         tag_owners={tag: _read_owners(tag, ones, scope) for tag, ones in owners.items()},
         rules=_read_rules(value, sections, scope, open_without_rules=open_without_rules),
         route_approvals=routes,

@@ -120,6 +120,7 @@ class PolicyDocument:
         groups: ``group:x`` -> logins, lower case.
         hosts: name -> addresses.
         tag_owners: ``tag:x`` -> who may give it.
+        tag_places: ``tag:x`` -> where it is declared.
         ip_sets: ``ipset:x`` -> what is in it, without overlaps.
         rules: of ``acls``, then of ``grants``, in order.
         roles: login, lower case -> role, as far as people are known.
@@ -132,6 +133,7 @@ class PolicyDocument:
     hosts: Mapping[str, Range] = field(default_factory=dict)
     ip_sets: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
     tag_owners: Mapping[str, tuple[Selector, ...]] = field(default_factory=dict)
+    tag_places: Mapping[str, Span] = field(default_factory=dict, compare=False)
     rules: tuple[Rule, ...] = ()
     route_approvals: tuple[RouteApproval, ...] = ()
     exit_approvers: tuple[Selector, ...] = ()

@@ -20,6 +20,7 @@ from mergescale.policy.diagnostics import (
     has_errors,
     sort_diagnostics,
 )
+from mergescale.policy.dubious import warn_dubious
 from mergescale.policy.files import derp, dns, tags, tailnet, users
 from mergescale.policy.files.validate import Schema, validate
 from mergescale.policy.fragments import join
@@ -179,6 +180,8 @@ def _read_policy(
         domain=settings.domain,
         open_without_rules=settings.open_without_rules,
     )
+    if document is not None:
+        warn_dubious(document, report, all_known=people is not None)
     broken = {code for name, code in _FOLLOWS.items() if name in files and name not in values}
     return (
         None if document is None else compile_policy(document),
