@@ -38,10 +38,11 @@ from mergescale.policy.membership import (
 )
 from mergescale.policy.places import (
     ALL_SOURCES,
-    TAILNET_SOURCES,
     filter_rule,
     is_written,
     leads_into,
+    narrowed,
+    written,
 )
 from mergescale.policy.ports import Ports
 from mergescale.policy.principals import of_login, of_node
@@ -331,11 +332,11 @@ class ResolvedAccess:
         if found is None:
             one = self._policy.sources[number]
             if one.anyone and not one.postures:
-                return self._memory.sources.setdefault(number, Sources(ALL_SOURCES))
-            written = set() if one.postures else {each.text for each in one.ranges}
-            if one.everyone and not one.postures:
-                written.update(TAILNET_SOURCES, self._table.subnets)
-            found = self._memory.sources[number] = self._listed(written, self._table.listed[number])
+                found = Sources(ALL_SOURCES)
+            else:
+                texts = written(one, self._table.subnets)
+                found = narrowed(one, self._listed(texts, self._table.listed[number]))
+            self._memory.sources[number] = found
         return found
 
     def _own_sources(self, user: UserId) -> Sources:
@@ -345,15 +346,15 @@ class ResolvedAccess:
             self._memory.own_sources[user] = found
         return found
 
-    def _listed(self, written: Collection[str], slots: int) -> Sources:
+    def _listed(self, texts: Collection[str], slots: int) -> Sources:
         """Return what is written, sorted, then the addresses of the slots in their order.
 
         Sorting thousands of addresses for each of hundreds of rules would be most of the work.
         """
         seats = [self._table.seats[Slot(slot)] for slot in each_bit(slots)]
         addresses = [*[one.ipv4 for one in seats if one.ipv4], *[one.ipv6 for one in seats]]
-        if written:
-            return Sources(tuple(dict.fromkeys([*sorted(written), *addresses])))
+        if texts:
+            return Sources(tuple(dict.fromkeys([*sorted(texts), *addresses])))
         return Sources(tuple(addresses))
 
     def take_over(self, before: ResolvedAccess) -> None:

@@ -98,6 +98,23 @@ def drop_empty(draft: Draft) -> Draft:
     )
 
 
+def split_sources(draft: Draft) -> Draft:
+    """Make a flow of its own for addresses of devices that need a posture.
+
+    Who is named is listed with both addresses; who is only written, with those that are written.
+    """
+    flows: list[_Flow] = []
+    for flow in draft.flows:
+        one = flow.sources
+        rest = replace(one, ranges=frozenset())
+        if not one.postures or not one.ranges or rest.empty:
+            flows.append(flow)
+            continue
+        written = SourceList(frozenset(), one.ranges, everyone=False, postures=one.postures)
+        flows += [replace(flow, sources=rest), replace(flow, sources=written)]
+    return replace(draft, flows=tuple(flows))
+
+
 def split_flows(draft: Draft) -> Draft:
     """Make one flow per protocol set, and one of its own for ``autogroup:self``.
 
@@ -140,6 +157,7 @@ def number(draft: Draft) -> Draft:
 STAGES: Final[tuple[Callable[[Draft], Draft], ...]] = (
     resolve_names,
     drop_empty,
+    split_sources,
     split_flows,
     name_flows,
     number,

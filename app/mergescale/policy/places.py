@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
 from mergescale.domain.access import CapGrant, Destination, FilterRule, Sources
 from mergescale.domain.prefixes import Prefix, is_exit
-from mergescale.policy.compiled import CompiledRule, Held, Steered, TargetKind, Wide
+from mergescale.policy.compiled import CompiledRule, Held, SourceList, Steered, TargetKind, Wide
 from mergescale.policy.membership import Seat
 from mergescale.policy.ports import Ports
 from mergescale.policy.selectors import Range
@@ -49,6 +49,29 @@ def addresses(target: TargetKind, seat: Seat) -> tuple[str, ...]:
             return addresses(to, seat)
         case _:
             return seat.addresses
+
+
+def written(one: SourceList, subnets: Iterable[str]) -> set[str]:
+    """Return what a source list names besides the addresses of its nodes.
+
+    Nothing where a posture is asked for: nobody knows the posture of an address.
+    """
+    if one.postures:
+        return set()
+    texts = {each.text for each in one.ranges}
+    return texts.union(TAILNET_SOURCES, subnets) if one.everyone else texts
+
+
+def narrowed(one: SourceList, listed: Sources) -> Sources:
+    """Return what a source list lists; of written addresses with a posture, those only."""
+    if not (one.postures and one.ranges):
+        return listed
+    inside = []
+    for text in listed.texts:
+        address = ip_address(text)
+        if any(each.meets(address.version, int(address), int(address)) for each in one.ranges):
+            inside.append(text)
+    return Sources(tuple(inside))
 
 
 def own_prefixes(target: TargetKind, seat: Seat) -> tuple[str, ...]:

@@ -60,6 +60,25 @@ def test_nothing_behind_a_router_has_a_posture() -> None:
     ]
 
 
+def test_a_written_address_with_a_posture_is_that_address() -> None:
+    """Its device is not let in by its other address; a name beside it means both."""
+    world = under(
+        {**RULE, "src": ["100.64.0.1", "group:g"], "srcPosture": ["posture:mac"]},
+        groups={"group:g": []},
+    )
+    world = said(said(world, "laptop", OS="macOS"), "phone", OS="macOS")
+
+    assert [sources for sources, _, _ in filter_of(world, "web")] == [["100.64.0.1"]]
+    named_too = under(
+        {**RULE, "src": ["100.64.0.1", "ana@example.com"], "srcPosture": ["posture:mac"]}
+    )
+    named_too = said(named_too, "laptop", OS="macOS")
+    assert sorted(sources for sources, _, _ in filter_of(named_too, "web")) == [
+        ["100.64.0.1"],
+        ["100.64.0.1", "fd7a:115c:a1e0::1"],
+    ]
+
+
 def test_the_default_holds_for_rules_that_ask_for_none() -> None:
     """An empty list asks for no posture at all."""
     world = under(RULE, defaultSrcPosture=["posture:mac"])
