@@ -113,7 +113,6 @@ async def test_what_is_not_served_is_a_404_and_no_harm() -> None:
         body = json.dumps({"Version": 130, "NodeKey": str(laptop.node_key())}).encode()
         asked = [
             ("POST", "/machine/set-dns"),
-            ("PATCH", "/machine/set-device-attr"),
             ("POST", "/machine/audit-log"),
             ("POST", "/machine/update-health"),
             ("POST", "/machine/id-token"),

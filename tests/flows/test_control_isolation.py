@@ -157,10 +157,16 @@ async def test_every_handler_that_takes_a_node_key_refuses_another_machines() ->
             assert {route.path_format for route in app.routes} == {
                 *(path.replace(":str", "") for path in bodies),
                 "/machine/ssh/action/{source}/to/{target}",
+                "/machine/set-device-attr",
             }
             before = named(control.snapshot, "victim")
             asked = f"/machine/ssh/action/{before.id}/to/{before.id}?local_user=root"
             assert (await thief.noise.get(asked)).status == 404
+            told = {"Version": 130, **stolen, "Update": {"custom:tier": "gold"}}
+            set_by = await thief.noise.request(
+                "PATCH", "/machine/set-device-attr", json.dumps(told).encode()
+            )
+            assert set_by.status == 404
             for path, body in bodies.values():
                 answer = await thief.post(path, body)
                 assert answer.status == 404 or json.loads(answer.body)["Error"] == FOREIGN
