@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mergescale.api.problems import Message
@@ -72,7 +79,10 @@ class TakesForm(Operation):
         text = Schema(type=OpenAPIType.STRING)
         grant = Schema(type=OpenAPIType.STRING, enum=["client_credentials"])
         names = ("client_id", "client_secret", "scope")
-        properties = {"grant_type": grant, **dict.fromkeys(names, text)}
+        properties: dict[str, Schema | Reference] = {
+            "grant_type": grant,
+            **dict.fromkeys(names, text),
+        }
         form = Schema(type=OpenAPIType.OBJECT, properties=properties)
         self.request_body = RequestBody({_FORM: OpenAPIMediaType(form)}, required=True)
         self.security = []
