@@ -152,8 +152,9 @@ def _read_rules(
     value: Value, sections: dict[str, Value], scope: Scope, *, open_without_rules: bool
 ) -> tuple[Rule, ...]:
     # INVARIANT(empty-never-widens): the hosted service admits everything when both are absent.
-    if value.kind is Kind.OBJECT and not {"acls", "grants"} & sections.keys():
-        if open_without_rules:
+    unruled = not {"acls", "grants"} & sections.keys()
+    if value.kind in {Kind.OBJECT, Kind.NULL} and unruled:
+        if open_without_rules and value.kind is Kind.OBJECT:
             everything = Target(Everyone(value.span), ALL_PORTS)
             return (Rule((Everyone(value.span),), (everything,), value.span),)
         message = "the policy has neither acls nor grants"
