@@ -84,6 +84,33 @@ def test_a_bad_commit_is_shown_and_looked_at_again_at_either(shared_pair: Pair) 
     assert (mended["current"]["commit"], mended["problems"]) == (commit, [])
 
 
+def test_what_operators_want_is_wanted_at_both(shared_pair: Pair) -> None:
+    """Suspended and rolled back at the one that does not follow; resumed, both go on."""
+    one, two, repository = shared_pair.one, shared_pair.two, shared_pair.repository
+    policy, good = repository.read(), one.gitops()["current"]["commit"]
+    bad = repository.commit("to be rolled back", policy=policy + "\n")
+    eventually("it is in force", lambda: two.gitops()["current"]["commit"] == bad)
+    with contextlib.closing(two.api().http) as http:
+        body = {"commit": good, "reason": "it broke ssh"}
+        done = http.post("/tailnet/-/gitops/rollback", json=body, timeout=30)
+        assert done.status_code == 200, done.text
+        assert done.json()["revert"] == f"git revert --no-edit {good[:12]}..{bad[:12]}"
+        for replica in (one, two):
+            eventually("it is said", lambda at=replica: standing(at) == (good, True, True))  # type: ignore[misc]
+        after = repository.commit("mended", policy=policy)
+        resumed = http.post("/tailnet/-/gitops/resume", timeout=60)
+        assert resumed.status_code == 200, resumed.text
+    for replica in (one, two):
+        eventually("both go on", lambda at=replica: standing(at) == (after, False, False))  # type: ignore[misc]
+
+
+def standing(replica: Replica) -> tuple[str, bool, bool]:
+    """Return what is in force there, whether following is suspended, and whether it drifted."""
+    status = replica.gitops()
+    said = {one["name"]: one["state"] for one in status["conditions"]}
+    return status["current"]["commit"], said["Suspended"], said["Drifted"]
+
+
 @aio
 async def test_a_commit_reaches_the_clients_of_both(shared_pair: Pair) -> None:
     """What the first replica puts in force changes the maps at the second one too, and back."""

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mergescale.domain.apikey import ApiKey
 from mergescale.domain.authkey import AuthKey
 from mergescale.domain.login import LoginState, PendingLogin
-from mergescale.domain.record import Counters, Drop, Presence, Put, Write
+from mergescale.domain.record import Counters, Drop, Following, Hold, Presence, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
@@ -405,9 +405,31 @@ async def test_history_lists_deployments_newest_first(
             ("c", 3, False),
         ]
         assert (kept[0].subject, kept[0].author, kept[0].applied) == ("subject e", "Ana", START)
+        assert (kept[0].by, kept[0].reason) == ("", "")
         assert await store.journal.history(HOME, limit=1) == kept[:1]
+        assert await store.journal.texts(HOME, at(4)) == deployment("d").files
+        assert await store.journal.texts(HOME, at(1)) is None
         await store.journal.commit(HOME, at(5), [Drop(deployment("e"))], START)
         assert [one.in_force for one in await store.journal.history(HOME)] == [False] * 3
+
+
+@aio
+async def test_what_operators_say_about_following_is_stored(database_url: str) -> None:
+    """Why it is suspended, what is skipped and accepted; who put a commit in force, and why."""
+    told = Following("{}", 2, 1, Hold("it broke ssh", "ana", START), ("b" * 40,), "c" * 40)
+    rolled = replace(deployment("a"), by="ana", reason="it broke ssh")
+    async with opened(database_url) as store:
+        await loaded(store.journal)
+        await store.journal.commit(HOME, at(0), [Put(told), Put(rolled)], START)
+        snapshot = await loaded(store.journal)
+        assert snapshot.following == told
+        assert snapshot.deployment is not None
+        assert (snapshot.deployment.by, snapshot.deployment.reason) == ("ana", "it broke ssh")
+        past = await store.journal.history(HOME)
+        assert [(one.by, one.reason) for one in past] == [("ana", "it broke ssh")]
+        resumed = Following("{}", 2, 1)
+        await store.journal.commit(HOME, at(1), [Put(resumed)], START)
+        assert (await loaded(store.journal)).following == resumed
 
 
 @aio

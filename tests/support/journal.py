@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from mergescale.domain.change import Change
+from mergescale.domain.declaration import Deployment
 from mergescale.domain.record import Put, Record, RecordKey, Write, key_of
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import Revision, TailnetName
-from mergescale.state.ports import Batch, Fence, JournalTrimmed, LeaseLost, RevisionMoved
+from mergescale.state.ports import Applied, Batch, Fence, JournalTrimmed, LeaseLost, RevisionMoved
 
 
 class MemoryJournal:
@@ -73,6 +74,34 @@ class MemoryJournal:
             raise JournalTrimmed("the journal begins later")
         writes = [write for batch in batches[revision:] for write in batch]
         return Batch(Revision(len(batches)), writes)
+
+    async def history(self, tailnet: TailnetName, limit: int = 50) -> tuple[Applied, ...]:
+        told = [
+            (Revision(number), write.record)
+            for number, batch in enumerate(self.batches.get(tailnet, []), 1)
+            for write in batch
+            if isinstance(write, Put) and isinstance(write.record, Deployment)
+        ]
+        return tuple(
+            Applied(
+                revision,
+                one.commit,
+                one.subject,
+                one.author,
+                one.committed,
+                one.applied,
+                one is told[-1][1],
+                one.by,
+                one.reason,
+            )
+            for revision, one in reversed(told[-limit:])
+        )
+
+    async def texts(self, tailnet: TailnetName, revision: Revision) -> Mapping[str, str] | None:
+        for write in self.batches[tailnet][revision - 1]:
+            if isinstance(write.record, Deployment):
+                return write.record.files
+        return None
 
     async def heads(self) -> Mapping[TailnetName, Revision]:
         return {name: Revision(len(batches)) for name, batches in self.batches.items()}

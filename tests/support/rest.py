@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from mergescale.api.callers import Backend, Repository
+from mergescale.api.callers import Backend, Repository, Steers
 from mergescale.api.handlers import api_handlers
 from mergescale.api.health import Check
 from mergescale.domain.snapshot import Snapshot
@@ -44,8 +44,14 @@ TOKEN_KEY = bytes(range(32))
 class MemoryRepository:
     """The twin of a reconciler: every sync is good and counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, steering: Steers | None = None) -> None:
         self.syncs = 0
+        self._steering = steering
+
+    @property
+    def steering(self) -> Steers:
+        assert self._steering is not None
+        return self._steering
 
     def status(self) -> Mapping[str, Any]:
         return {"branch": "main", "attempts": self.syncs}

@@ -47,8 +47,53 @@ _NEEDS: Final = "scope"
 _LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class WentBack(Protocol):
+    """What a rollback did."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        ...
+
+
+class Steers(Protocol):
+    """Does what operators want of following a repository; `gitops.steering.Steering`."""
+
+    async def history(self, limit: int) -> list[dict[str, Any]]:
+        """Return what was in force, newest first."""
+        ...
+
+    async def suspend(self, *, reason: str, by: str) -> None:
+        """Let nothing come into force by itself."""
+        ...
+
+    async def resume(self, *, by: str) -> None:
+        """Follow the branch again."""
+        ...
+
+    async def accept(self, commit: str, *, by: str, newest: str) -> str:
+        """Let one commit come into force all the same; return its full id."""
+        ...
+
+    async def rollback(self, commit: str, *, reason: str, by: str) -> WentBack:
+        """Put what was in force back in force."""
+        ...
+
+    async def diff(self, base: str, head: str) -> Any:
+        """Return the plan between two that were in force."""
+        ...
+
+    async def next_plan(self) -> Any:
+        """Return the plan of what comes next, None for nothing."""
+        ...
+
+
 class Repository(Protocol):
     """The watched repository of one tailnet, as far as operators ask about it."""
+
+    @property
+    def steering(self) -> Steers:
+        """What operators want of it."""
+        ...
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""

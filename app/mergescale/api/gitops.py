@@ -7,10 +7,10 @@ from typing import Any, Final
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 
-from mergescale.api.callers import Authenticated, Caller, Repository, needs
+from mergescale.api.callers import Caller, needs
 from mergescale.api.openapi import ERRORS
+from mergescale.api.steering import repository_of
 from mergescale.domain.scopes import Scope
-from mergescale.kernel.errors import NotFound
 
 
 @get(
@@ -22,7 +22,7 @@ from mergescale.kernel.errors import NotFound
 )
 def get_status(caller: Caller) -> dict[str, Any]:
     """Show which commit is in force, which was seen last, and what is wrong with it."""
-    return dict(_repository(caller).status())
+    return dict(repository_of(caller).status())
 
 
 @post(
@@ -34,15 +34,9 @@ def get_status(caller: Caller) -> dict[str, Any]:
 )
 async def sync(caller: Caller) -> dict[str, Any]:
     """Look at the repository now; answers with the status after that, good or bad."""
-    repository = _repository(caller)
+    repository = repository_of(caller)
     await repository.sync()
     return dict(repository.status())
 
 
 HANDLERS: Final[list[HTTPRouteHandler]] = [get_status, sync]
-
-
-def _repository(caller: Authenticated) -> Repository:
-    if caller.repository is None:
-        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
-    return caller.repository

@@ -18,6 +18,7 @@ from mergescale.api import (
     routes,
     settings,
     sshchecks,
+    steering,
     users,
 )
 from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
@@ -44,6 +45,7 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
             *logins.HANDLERS,
             *sshchecks.HANDLERS,
             *gitops.HANDLERS,
+            *steering.HANDLERS,
             *policyfile.HANDLERS,
             *settings.HANDLERS,
         ],

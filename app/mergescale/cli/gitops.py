@@ -6,16 +6,23 @@ from typing import Any, Final
 
 import click
 
-from mergescale.cli.errors import ExitCode
+from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.groups import noun
-from mergescale.cli.options import Session, online
+from mergescale.cli.options import Session, online, yes_option
+from mergescale.cli.questions import confirm
 from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printable_lines
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
 
 #: LIMIT: seconds; a first fetch of a large history takes the server this long.
 _SYNC_S: Final = 180.0
-_STALLED: Final = "Stalled"
+#: As ``policy plan`` ends when there is an effect.
+_DIFFERS: Final = 2
+#: Conditions that are bad news when they are true.
+_BAD: Final = frozenset({"Stalled", "Suspended", "Drifted"})
+_reason: Final = click.option(
+    "--reason", required=True, metavar="TEXT", help="Why; kept, and shown with the status."
+)
 
 
 @app.command("status")
@@ -23,8 +30,8 @@ _STALLED: Final = "Stalled"
 def show_status(session: Session) -> None:
     """Show the commit in force, the newest one, and what is wrong with it.
 
-    Exit code 0 if all is well, 3 if the newest commit is not in force or the repository cannot be
-    followed.
+    Exit code 0 if all is well, 3 if the newest commit is not in force, or the repository cannot or
+    is not to be followed.
     """
     _show(session, session.server.inside("GET", "gitops"))
 
@@ -39,6 +46,133 @@ def sync(session: Session) -> None:
     if session.screen.terminal:
         session.screen.hint("► looking at the repository")
     _show(session, session.server.inside("POST", "gitops", "sync", timeout_s=_SYNC_S))
+
+
+@app.command("history")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@online
+def history(session: Session, limit: int) -> None:
+    """List the commits that were in force, newest first, and who put them there."""
+    answer = session.server.inside("GET", "gitops", "history", query={"limit": str(limit)})
+    if session.screen.is_json:
+        session.screen.json(answer)
+        return
+    session.screen.table(
+        ("COMMIT", "IN FORCE", "APPLIED", "BY", "SUBJECT", "AUTHOR", "COMMITTED", "REASON"),
+        (
+            (
+                one["commit"][:12],
+                "yes" if one["inForce"] else NOTHING,
+                moment(one["applied"]),
+                printable(one["appliedBy"] or "the branch"),
+                printable(one["subject"]),
+                printable(one["author"]),
+                moment(one["committed"]),
+                printable(one["reason"] or NOTHING),
+            )
+            for one in answer["deployments"]
+        ),
+    )
+
+
+@app.command("diff")
+@click.argument("base", metavar="A")
+@click.argument("head", metavar="B")
+@online
+def diff(session: Session, base: str, head: str) -> None:
+    """Say who reaches what under commit B and not under A, both of the history.
+
+    Exit code 0 if nothing differs, 2 if something does.
+    """
+    found = session.server.inside("GET", "gitops", "diff", query={"base": base, "head": head})
+    _show_plan(session, found)
+    same = found["verdict"] == "no effect"
+    click.get_current_context().exit(0 if same else _DIFFERS)
+
+
+@app.command("suspend")
+@_reason
+@online
+def suspend(session: Session, reason: str) -> None:
+    """Let no commit come into force by itself, until `resume`."""
+    _said(session, session.server.inside("POST", "gitops", "suspend", body={"reason": reason}))
+    session.screen.done("following is suspended")
+
+
+@app.command("resume")
+@yes_option
+@online
+def resume(session: Session, *, yes: bool) -> None:
+    """Follow the branch again; shows what that does first.
+
+    Exit code 3 if the newest commit is not in force after it.
+    """
+    if not session.screen.is_json:
+        _show_next(session)
+    confirm("Follow the branch again?", yes=yes)
+    _show(session, session.server.inside("POST", "gitops", "resume", timeout_s=_SYNC_S))
+
+
+@app.command("rollback")
+@click.argument("commit")
+@_reason
+@yes_option
+@online
+def rollback(session: Session, commit: str, reason: str, *, yes: bool) -> None:
+    """Put COMMIT of the history in force at once, and suspend following.
+
+    The remote is not asked. What it replaces is skipped until it is accepted.
+    """
+    confirm(f"Put {commit} in force and suspend following?", yes=yes)
+    body = {"commit": commit, "reason": reason}
+    done = session.server.inside("POST", "gitops", "rollback", body=body)
+    _said(session, done)
+    session.screen.done(f"{_commit(done['after'])} is in force; following is suspended")
+    if done["revert"]:
+        session.screen.hint(f"make the branch say so too: {done['revert']}")
+        session.screen.hint("then: mergescale gitops resume")
+
+
+@app.command("accept")
+@click.argument("commit")
+@online
+def accept(session: Session, commit: str) -> None:
+    """Let COMMIT come into force although it rewrites the history or is skipped; only this one.
+
+    Exit code 3 if it is not in force after it.
+    """
+    body = {"commit": commit}
+    _show(session, session.server.inside("POST", "gitops", "accept", body=body, timeout_s=_SYNC_S))
+
+
+def _said(session: Session, answer: dict[str, Any]) -> None:
+    if session.screen.is_json:
+        session.screen.json(answer)
+
+
+def _show_next(session: Session) -> None:
+    """Show what the branch would do; that nothing can come of it now is no reason not to."""
+    try:
+        found = session.server.inside("GET", "gitops", "plan", timeout_s=_SYNC_S)["plan"]
+    except CommandFailed as error:
+        session.screen.hint(printable(f"nothing comes into force now: {error}"))
+        return
+    if found is None:
+        session.screen.hint("the newest commit of the branch is in force already")
+    else:
+        _show_plan(session, found)
+
+
+def _show_plan(session: Session, found: dict[str, Any]) -> None:
+    import msgspec
+
+    from mergescale.plan.model import Plan
+    from mergescale.plan.text import as_text
+
+    if session.screen.is_json:
+        session.screen.json(found)
+    else:
+        session.screen.line(printable_lines(as_text(msgspec.convert(found, Plan))))
 
 
 def _show(session: Session, status: dict[str, Any]) -> None:
@@ -105,7 +239,7 @@ def _commit(commit: dict[str, Any] | None) -> str:
 
 def _is_bad(condition: dict[str, Any]) -> bool:
     """Say whether a condition is bad news; not known yet is none."""
-    return condition["state"] is (condition["name"] == _STALLED)
+    return condition["state"] is (condition["name"] in _BAD)
 
 
 def _state(condition: dict[str, Any]) -> Cell:

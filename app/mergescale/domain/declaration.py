@@ -62,6 +62,8 @@ class Deployment:
         commit: full hex object id; of a policy that was set over the API its `fingerprint`.
         files: path -> text of every file that was read.
         declaration: what the texts mean; not stored, read again from the texts at start.
+        by: who put it in force; empty for the newest commit of the branch, which puts itself.
+        reason: why, where `by` said so.
     """
 
     commit: str
@@ -71,6 +73,8 @@ class Deployment:
     committed: datetime
     applied: datetime
     declaration: Declaration
+    by: str = ""
+    reason: str = ""
 
     @property
     def of_api(self) -> bool:

@@ -49,6 +49,20 @@ class Primary:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Commits of the branch are not put in force.
+
+    Attributes:
+        reason: why, in an operator's words.
+        by: the operator.
+    """
+
+    reason: str
+    by: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
     """What replicas tell each other of the watched repository; one follows it, any is asked.
 
@@ -56,11 +70,17 @@ class Following:
         status: how following it stands, as JSON of the API; empty before the first look.
         asked: how many looks were asked for.
         answered: how many of these `status` answers.
+        held: why nothing comes into force by itself; None while it does.
+        skipped: full ids of commits that do not come into force by themselves, oldest first.
+        accepted: full id of a commit that may although the history was rewritten; empty for none.
     """
 
     status: str = ""
     asked: int = 0
     answered: int = 0
+    held: Hold | None = None
+    skipped: tuple[str, ...] = ()
+    accepted: str = ""
 
 
 Record = (

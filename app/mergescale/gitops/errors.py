@@ -29,6 +29,15 @@ class Stalled(ReconcileError):
     code = "gitops.stalled"
 
 
+class HeldBack(Stalled):
+    """Raised when an operator does not want a good commit to come into force by itself.
+
+    Its reason is ``Suspended`` or ``Skipped``.
+    """
+
+    code = "gitops.held-back"
+
+
 class Waiting(ReconcileError):
     """Raised when somebody said how long to wait.
 

@@ -17,7 +17,8 @@ from typing import Protocol
 import structlog
 
 from mergescale.domain.declaration import Deployment
-from mergescale.gitops.errors import ReconcileError, Stalled, Transient
+from mergescale.domain.record import Following
+from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.sharing import Sharing
 from mergescale.gitops.source import Source
@@ -25,7 +26,7 @@ from mergescale.gitops.stages import Attempt, BadCommit, prepare
 from mergescale.gitops.status import CommitInfo, Status, fresh, problems
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
-from mergescale.state import policies
+from mergescale.state import following, policies
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import Fence, LeaseLost, StoreUnavailable
 
@@ -95,9 +96,12 @@ class Reconciler:
         #: The newest commit that was judged, and why it was refused.
         self._judged = ""
         self._verdict: Stalled | None = None
+        #: What operators wanted when it was judged.
+        self._wishes = engine.snapshot.following
         self.trouble: ReconcileError | None = None
         deployment = engine.snapshot.deployment
-        if deployment is not None and not deployment.of_api:
+        # What was put back by hand is not the newest commit that was good.
+        if deployment is not None and not deployment.of_api and not deployment.by:
             self._settle(deployment.commit, deployment.applied)
 
     @property
@@ -123,6 +127,23 @@ class Reconciler:
                 self._started += 1
                 await self._attempt(retry=retry)
         return self.status
+
+    async def proposed(self) -> Attempt | None:
+        """Return the newest commit, taken through the stages; None if it is in force.
+
+        Nothing changes, and any replica may ask.
+
+        Raises:
+            ReconcileError: there is none that could come into force.
+        """
+        async with self._one_at_a_time:
+            snapshot = self._engine.snapshot
+            applied = _followed(snapshot.deployment)
+            reply = await self._fetcher.look(known=applied, applied=applied)
+            if not isinstance(reply, Found) or reply.commit == applied:
+                return None
+            found = await self._descending(reply)
+        return await asyncio.to_thread(prepare, found, snapshot)
 
     @property
     def elsewhere(self) -> bool:
@@ -168,11 +189,10 @@ class Reconciler:
 
     async def _look(self, *, retry: bool) -> None:
         """Fetch; judge what is new; say again what is not."""
-        deployment = self._engine.snapshot.deployment
-        # What was set over the API is no commit: the branch need not contain it.
-        applied = "" if deployment is None or deployment.of_api else deployment.commit
+        applied = _followed(self._engine.snapshot.deployment)
+        judged = "" if retry or self._is_outdated(applied) else self._judged
         try:
-            reply = await self._fetcher.look(known="" if retry else self._judged, applied=applied)
+            reply = await self._fetcher.look(known=judged, applied=applied)
         except ReconcileError as error:
             self._told_unfetched(error)
             raise
@@ -187,13 +207,31 @@ class Reconciler:
                     self._told_refused(self._verdict)
                     raise self._verdict
 
+    def _is_outdated(self, applied: str) -> bool:
+        """Say whether the verdict on the newest commit is to be made again though none moved."""
+        if self._verdict is None:
+            return self._judged != applied
+        return not _same_wishes(self._wishes, self._engine.snapshot.following)
+
+    async def _descending(self, found: Found) -> Found:
+        """Return a commit that may follow the one in force, with its files."""
+        if found.descends:
+            return found
+        snapshot = self._engine.snapshot
+        if found.commit == snapshot.following.accepted:
+            # Files of what does not descend are not read; of what follows nothing they are.
+            reply = await self._fetcher.look(known="", applied="")
+            if isinstance(reply, Found) and reply.commit == found.commit:
+                return reply
+        raise _rewritten(snapshot.deployment, found.commit)
+
     async def _judge(self, found: Found) -> None:
         """Take a commit through the stages; remember the verdict."""
         self._status = replace(self._status, target=_info(found))
         snapshot = self._engine.snapshot
+        self._wishes = snapshot.following
         try:
-            if not found.descends:
-                raise _rewritten(snapshot.deployment)
+            found = await self._descending(found)
             attempt = await asyncio.to_thread(prepare, found, snapshot)
             await self._apply(attempt)
         except Transient as error:
@@ -220,7 +258,10 @@ class Reconciler:
         )
         decision = policies.replace(deployment, attempt.compiled, attempt.against)
         try:
-            await self._engine.apply(decision, self._fence)
+            await self._engine.apply(following.of_branch(decision, found.commit), self._fence)
+        except following.Withheld as error:
+            reason = type(error).__name__
+            raise HeldBack(reason, error.message, help=error.help) from error
         except LeaseLost as error:
             message = "another replica follows the repository by now"
             raise Transient("LeaseLost", message, help=error.help) from error
@@ -258,9 +299,15 @@ class Reconciler:
             case BadCommit():
                 self._tell(valid=False, reason=verdict.reason, message=verdict.message)
                 self._tell(tested=None, reason="NotReached")
+            case HeldBack():
+                self._tell(valid=True, reason="Valid")
+                self._tell(tested=True, reason="TestsPassed")
             case _:
                 self._tell(valid=None, tested=None, reason="NotReached")
-        self._tell(applied=False, stalled=True, reason=verdict.reason, message=verdict.message)
+        # Suspended is what somebody wants; alerts are for what nobody does.
+        stalled = verdict.reason != "Suspended"
+        self._tell(applied=False, reason=verdict.reason, message=verdict.message)
+        self._tell(stalled=stalled, reason=verdict.reason, message=verdict.message)
         shown = verdict.problems if isinstance(verdict, BadCommit) else ()
         self._status = replace(self._status, problems=shown)
 
@@ -270,13 +317,23 @@ class Reconciler:
         )
 
 
-def _rewritten(deployment: Deployment | None) -> Stalled:
+def _followed(deployment: Deployment | None) -> str:
+    """Return the commit in force; what was set over the API is none, and on no branch."""
+    return "" if deployment is None or deployment.of_api else deployment.commit
+
+
+def _same_wishes(one: Following, other: Following) -> bool:
+    """Say whether operators want the same of following."""
+    return (one.held, one.skipped, one.accepted) == (other.held, other.skipped, other.accepted)
+
+
+def _rewritten(deployment: Deployment | None, commit: str) -> Stalled:
     """Say that the branch does not contain the commit in force any more."""
     held = deployment.commit[:12] if deployment is not None else ""
     return Stalled(
         "HistoryRewritten",
         f"the branch no longer contains {held}, which is in force; it is followed forward only",
-        help=f"put the branch back, or merge {held} into it",
+        help=f"put the branch back, merge {held} into it, or mergescale gitops accept {commit[:12]}",
     )
 
 

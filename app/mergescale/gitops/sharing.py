@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mergescale.gitops.standing import standing
 from mergescale.gitops.status import Status
 from mergescale.state import following
 from mergescale.state.engine import Engine, EngineStopped
@@ -104,7 +105,9 @@ class Sharing:
         told = {} if here else _read(self._engine.snapshot.following.status)
         if told and told["target"] is None:
             told["target"] = own["current"]
-        return {**own, **told, "followedHere": here}
+        said = {**own, **told, "followedHere": here}
+        said["conditions"] = [*said["conditions"], *standing(self._engine.snapshot, said)]
+        return said
 
 
 def _read(status: str) -> dict[str, Any]:

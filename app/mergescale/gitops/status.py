@@ -122,22 +122,22 @@ class Status:
             "repository": self.repository,
             "branch": self.branch,
             "folder": self.folder,
-            "current": _commit(self.current),
-            "applied": _time(self.applied),
-            "target": _commit(self.target),
+            "current": commit_json(self.current),
+            "applied": time_json(self.applied),
+            "target": commit_json(self.target),
             "conditions": [
                 {
                     "name": str(name),
                     "state": one.state,
                     "reason": one.reason,
                     "message": one.message,
-                    "since": _time(one.since),
+                    "since": time_json(one.since),
                 }
                 for name, one in self.conditions.items()
             ],
             "problems": [_problem(one) for one in self.problems],
-            "lastSuccess": _time(self.last_success),
-            "lastAttempt": _time(self.last_attempt),
+            "lastSuccess": time_json(self.last_success),
+            "lastAttempt": time_json(self.last_attempt),
             "attempts": self.attempts,
         }
 
@@ -163,14 +163,15 @@ def counted(diagnostics: Sequence[Diagnostic]) -> str:
     return first if len(errors) == 1 else f"{first} (and {len(errors) - 1} more)"
 
 
-def _commit(commit: CommitInfo | None) -> dict[str, Any] | None:
+def commit_json(commit: CommitInfo | None) -> dict[str, Any] | None:
+    """Return a commit as the API spells it."""
     if commit is None:
         return None
     return {
         "commit": commit.commit,
         "subject": commit.subject,
         "author": commit.author,
-        "committed": _time(commit.committed),
+        "committed": time_json(commit.committed),
     }
 
 
@@ -190,5 +191,6 @@ def _problem(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _time(when: datetime | None) -> str | None:
+def time_json(when: datetime | None) -> str | None:
+    """Return a time as the API spells it."""
     return None if when is None else when.isoformat().replace("+00:00", "Z")

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mergescale.domain.change import Change
+from mergescale.domain.record import Hold
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.probe import Fingerprint, fingerprint
 from mergescale.gitops.reconcile import Fetches, Reconciler
 from mergescale.gitops.source import Source
+from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import Status
 from mergescale.kernel.clock import Clock
 
@@ -89,11 +91,15 @@ class Watcher:
         else:
             await self._reconciler.sync(retry=retry)
 
-    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:  # noqa: ARG002
+    async def proposed(self) -> Attempt | None:
+        """Return what would come into force next; see `Reconciler.proposed`."""
+        return await self._reconciler.proposed()
+
+    def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
         """Take note of what replicas tell each other; a `state.ports.Feed`."""
         if change.following:
             self._reconciler.sharing.heard()
-            if self._reconciler.sharing.waited_for:
+            if self._reconciler.sharing.waited_for or _wishes(before) != _wishes(after):
                 self.hint()
 
     def stand_by(self) -> None:
@@ -161,3 +167,9 @@ class Watcher:
         finally:
             hinted.cancel()
             slept.cancel()
+
+
+def _wishes(snapshot: Snapshot) -> tuple[Hold | None, tuple[str, ...], str]:
+    """Return what operators want of following."""
+    told = snapshot.following
+    return told.held, told.skipped, told.accepted

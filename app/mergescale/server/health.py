@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from mergescale.api.health import Check, Checked, Health
 from mergescale.gitops.status import ConditionName
+from mergescale.gitops.steering import Steering
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
 from mergescale.relay.service import DerpService
@@ -33,6 +34,7 @@ class Followed:
     """A watched repository; `api.callers.Repository`."""
 
     watcher: Watcher
+    steering: Steering
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""

@@ -29,6 +29,7 @@ from mergescale.control.upgrade import Door, Ts2021
 from mergescale.control.websocket import WebSocketDoor
 from mergescale.domain.declaration import Declaration
 from mergescale.fanout.hub import Hub
+from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.kernel.keys import MachineKey
@@ -71,6 +72,7 @@ from mergescale.server.takeover import Claim, Takeover
 from mergescale.server.tls import Certificate
 from mergescale.state.engine import Engine
 from mergescale.state.follower import Follower
+from mergescale.state.ports import Past
 from mergescale.state.replica import Replica, Terms
 from mergescale.state.tailnets import Tailnets
 from mergescale.state.throttle import Throttle
@@ -164,6 +166,7 @@ class _Core:
         parts: each tailnet's, in the order of `tailnets`.
         relay: None if it is switched off.
         follower: keeps up with other replicas; None where there can be none.
+        past: what was in force before.
     """
 
     tailnets: Tailnets
@@ -171,6 +174,7 @@ class _Core:
     relay: Relay | None
     replica: Replica
     follower: Follower | None
+    past: Past
 
 
 async def _core(base: Ground) -> _Core:
@@ -191,7 +195,7 @@ async def _core(base: Ground) -> _Core:
         for name, engine in tailnets.engines.items()
     )
     follower = Follower(tailnets, journal) if database.shared else None
-    return _Core(tailnets, parts, relay, replica, follower)
+    return _Core(tailnets, parts, relay, replica, follower, journal)
 
 
 def _parts(
@@ -293,7 +297,10 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         base.clock,
         base.entropy,
         repositories={
-            part.engine.snapshot.tailnet: Followed(part.watcher)
+            part.engine.snapshot.tailnet: Followed(
+                part.watcher,
+                Steering(part.engine, core.past, part.watcher, part.clock),
+            )
             for part in core.parts
             if part.watcher
         },

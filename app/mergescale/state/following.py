@@ -1,12 +1,42 @@
-"""What replicas tell each other of the watched repository: one follows it, any is asked about it."""
+"""What replicas tell each other of the watched repository, and what operators say about it.
+
+One replica follows it; any is asked for a look, and any takes what operators want: that nothing
+comes into force by itself (`suspend`, `resume`), or that one commit does or does not.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final, TypeVar
 
+from mergescale.domain.record import Following, Hold
 from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.errors import Conflict
 from mergescale.state.outcome import Decision, Outcome, outcome, replaced
+
+T = TypeVar("T")
+
+#: LIMIT: commits on the skip list; the oldest are forgotten, long after the branch moved on.
+SKIPPED_LIMIT: Final = 100
+
+
+class Withheld(Conflict):
+    """Raised when an operator does not want the commit to come into force by itself."""
+
+    code = "conflict.withheld"
+
+
+class Suspended(Withheld):
+    """Raised for every commit while following is suspended."""
+
+    code = "conflict.suspended"
+
+
+class Skipped(Withheld):
+    """Raised for a commit on the skip list."""
+
+    code = "conflict.skipped"
 
 
 def ask() -> Decision[int]:
@@ -36,3 +66,107 @@ def tell(status: str, answered: int) -> Decision[None]:
         return outcome(snapshot, made.writes, None)
 
     return decide
+
+
+def suspend(reason: str, by: str) -> Decision[Following]:
+    """Let nothing come into force by itself; suspended again, the newer reason holds."""
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[Following]:
+        before = snapshot.following
+        return replaced(snapshot, before, replace(before, held=Hold(reason, by, now)))
+
+    return decide
+
+
+def resume() -> Decision[Following]:
+    """Let the newest good commit come into force again, unless it is to be skipped."""
+
+    def decide(snapshot: Snapshot, _: datetime) -> Outcome[Following]:
+        before = snapshot.following
+        if before.held is None:
+            raise Conflict("following the repository is not suspended")
+        return replaced(snapshot, before, replace(before, held=None))
+
+    return decide
+
+
+def accept(commit: str) -> Decision[Following]:
+    """Let one commit come into force although it is on the skip list or rewrites the history.
+
+    Args:
+        commit: full object id.
+    """
+
+    def decide(snapshot: Snapshot, _: datetime) -> Outcome[Following]:
+        before = snapshot.following
+        skipped = tuple(one for one in before.skipped if one != commit)
+        return replaced(snapshot, before, replace(before, skipped=skipped, accepted=commit))
+
+    return decide
+
+
+def check(following: Following, commit: str) -> None:
+    """Refuse a commit that is not to come into force by itself.
+
+    Raises:
+        Suspended: none is.
+        Skipped: this one is not.
+    """
+    if following.held is not None:
+        raise Suspended(
+            f"following is suspended by {following.held.by}: {following.held.reason}",
+            help="mergescale gitops resume",
+        )
+    if commit in following.skipped:
+        raise Skipped(
+            f"{commit[:12]} was rolled back and is skipped",
+            help=f"push a commit that reverts it, or mergescale gitops accept {commit[:12]}",
+        )
+
+
+def of_branch(decision: Decision[T], commit: str) -> Decision[T]:
+    """Carry out a decision that puts a commit of the branch in force, if operators let it.
+
+    INVARIANT(withheld): judged here, in the engine's turn, not only before the commit is tried:
+    whoever suspends or rolls back finds nothing newer in force afterwards.
+
+    Raises (when carried out):
+        Withheld: they do not.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[T]:
+        check(snapshot.following, commit)
+        made = decision(snapshot, now)
+        # Accepted once: what comes after it is followed forward again.
+        return _with(made, replace(snapshot.following, accepted=""))
+
+    return decide
+
+
+def rolling_back(decision: Decision[T], commit: str, reason: str, by: str) -> Decision[T]:
+    """Carry out a decision that puts a commit of the past in force, and keep it there.
+
+    Args:
+        decision: the one.
+        commit: that comes into force; it is not skipped any more, what it replaces is.
+        reason: why, in an operator's words.
+        by: the operator.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[T]:
+        made, before, held = decision(snapshot, now), snapshot.following, snapshot.deployment
+        skipped = [one for one in before.skipped if one != commit]
+        if held is not None and held.commit not in (commit, *skipped):
+            skipped.append(held.commit)
+        kept = tuple(skipped[-SKIPPED_LIMIT:])
+        after = replace(before, held=Hold(reason, by, now), skipped=kept, accepted="")
+        return _with(made, after)
+
+    return decide
+
+
+def _with(made: Outcome[T], following: Following) -> Outcome[T]:
+    """Add what is said of following to an outcome."""
+    more = replaced(made.snapshot, made.snapshot.following, following)
+    writes = [*made.writes, *more.writes]
+    return Outcome(more.snapshot, made.change | more.change, writes, made.answer)

@@ -73,6 +73,47 @@ class Batch:
     writes: Sequence[Write]
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One deployment of the past.
+
+    Attributes:
+        commit: full hex object id.
+        in_force: whether it is the one in force now.
+        by, reason: `Deployment.by` and `Deployment.reason`.
+    """
+
+    revision: Revision
+    commit: str
+    subject: str
+    author: str
+    committed: datetime
+    applied: datetime
+    in_force: bool
+    by: str = ""
+    reason: str = ""
+
+
+class Past(Protocol):
+    """What was in force before; the texts stay for as long as the history reaches."""
+
+    async def history(self, tailnet: TailnetName, limit: int = 50) -> tuple[Applied, ...]:
+        """Return the newest deployments, newest first.
+
+        Raises:
+            StoreUnavailable: nothing could be read.
+        """
+        ...
+
+    async def texts(self, tailnet: TailnetName, revision: Revision) -> Mapping[str, str] | None:
+        """Return the files of the deployment of a revision, None if it is not kept (any more).
+
+        Raises:
+            StoreUnavailable: nothing could be read.
+        """
+        ...
+
+
 class Journal(Protocol):
     """The durable truth of all tailnets."""
 

@@ -9,6 +9,7 @@ however many lie between.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from mergescale.domain.user import User
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state.ports import (
+    Applied,
     Batch,
     Fence,
     JournalTrimmed,
@@ -79,24 +81,6 @@ _TRIM_JOURNAL = delete(JOURNAL).where(
 
 #: Told of each stored thing that could not be read: the tailnet and why.
 OnUnreadable = Callable[[TailnetName, Exception], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """One deployment of the past.
-
-    Attributes:
-        commit: full hex object id.
-        in_force: whether it is the one in force now.
-    """
-
-    revision: Revision
-    commit: str
-    subject: str
-    author: str
-    committed: datetime
-    applied: datetime
-    in_force: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +233,18 @@ class SqlJournal:
         current = None if head is None else head.in_force
         return tuple(_applied(row, current) for row in rows)
 
+    async def texts(self, tailnet: TailnetName, revision: Revision) -> Mapping[str, str] | None:
+        """Return the files of the deployment of a revision, None if it is not kept (any more).
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        mine = DEPLOYMENTS.c.tailnet == tailnet, DEPLOYMENTS.c.revision == revision
+        async with self._database.reading() as connection:
+            kept = await connection.scalar(select(DEPLOYMENTS.c.files).where(*mine))
+        files: Mapping[str, str] | None = None if kept is None else json.loads(kept)
+        return files
+
     async def _commit_once(self, batch: _Batch) -> Revision:
         """Commit; when that fails, find out whether only the answer to COMMIT was lost."""
         mark = token_hex(16)
@@ -393,4 +389,6 @@ def _applied(row: Row[Any], in_force: int | None) -> Applied:
         committed=row.committed,
         applied=row.applied,
         in_force=row.revision == in_force,
+        by=row.applied_by,
+        reason=row.reason,
     )

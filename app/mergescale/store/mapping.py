@@ -127,8 +127,8 @@ def to_row(  # noqa: C901 - a case for each class
             }
         case Primary():
             return {"tailnet": tailnet, "prefix": str(record.prefix), "node_id": record.node}
-        case Following(status=status, asked=asked, answered=answered):
-            return {"tailnet": tailnet, "status": status, "asked": asked, "answered": answered}
+        case Following():
+            return {"tailnet": tailnet, **rows.following_values(record)}
         case Deployment():
             return {"tailnet": tailnet, **rows.deployment_values(record)}
         case _:
@@ -166,7 +166,7 @@ def from_row(  # noqa: C901, PLR0912 - a case for each class
         case Kind.PRIMARY:
             return Primary(parse_prefix(row.prefix), NodeId(row.node_id))
         case Kind.FOLLOWING:
-            return Following(row.status, row.asked, row.answered)
+            return rows.following(row)
         case Kind.DEPLOYMENT:
             raise ValueError("a deployment is read together with its declaration")
         case _:
@@ -184,6 +184,8 @@ def deployment_from_row(row: Row[Any], declare: Declare) -> Deployment:
         committed=row.committed,
         applied=row.applied,
         declaration=declare(files),
+        by=row.applied_by,
+        reason=row.reason,
     )
 
 

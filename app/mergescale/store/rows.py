@@ -16,6 +16,7 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
+from mergescale.domain.record import Following, Hold
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, UserId
@@ -256,7 +257,34 @@ def deployment_values(deployment: Deployment) -> Values:
         "author": deployment.author,
         "committed": deployment.committed,
         "applied": deployment.applied,
+        "applied_by": deployment.by,
+        "reason": deployment.reason,
     }
+
+
+def following_values(following: Following) -> Values:
+    """Return what replicas tell each other as columns, the tailnet left out."""
+    held = following.held
+    return {
+        "status": following.status,
+        "asked": following.asked,
+        "answered": following.answered,
+        "held": held is not None,
+        "held_reason": "" if held is None else held.reason,
+        "held_by": "" if held is None else held.by,
+        "held_since": None if held is None else held.since,
+        "skipped": json.dumps(list(following.skipped), separators=(",", ":")),
+        "accepted": following.accepted,
+    }
+
+
+def following(row: Row[Any]) -> Following:
+    """Return what `following_values` made columns of."""
+    held = None
+    if row.held:
+        held = Hold(row.held_reason, row.held_by, row.held_since)
+    skipped = tuple(str(one) for one in json.loads(row.skipped))
+    return Following(row.status, row.asked, row.answered, held, skipped, row.accepted)
 
 
 def _custom(attributes: tuple[CustomAttribute, ...]) -> str:

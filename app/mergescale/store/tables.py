@@ -285,7 +285,11 @@ class PrimaryRow(_Row, table=True):
 
 
 class FollowingRow(_Row, table=True):
-    """`domain.record.Following`; one for each tailnet."""
+    """`domain.record.Following`; one for each tailnet.
+
+    Attributes:
+        skipped: JSON list of commit ids.
+    """
 
     __tablename__ = "following"
     __table_args__ = (_of_tailnet(),)
@@ -294,6 +298,12 @@ class FollowingRow(_Row, table=True):
     status: str = Field(sa_type=Text)
     asked: int = _number()
     answered: int = _number()
+    held: bool
+    held_reason: str = Field(sa_type=Text)
+    held_by: str = Field(sa_type=Text)
+    held_since: datetime | None = _time(optional=True)
+    skipped: str = Field(sa_type=Text)
+    accepted: str = Field(sa_type=Text)
 
 
 class DeploymentRow(_Row, table=True):
@@ -302,6 +312,7 @@ class DeploymentRow(_Row, table=True):
     Attributes:
         commit_id: full hex object id; the same commit may be deployed more than once.
         files: JSON object, path -> text.
+        applied_by, reason: `Deployment.by`, `Deployment.reason`.
     """
 
     __tablename__ = "deployments"
@@ -315,6 +326,8 @@ class DeploymentRow(_Row, table=True):
     author: str
     committed: datetime = _time()
     applied: datetime = _time()
+    applied_by: str = Field(sa_type=Text)
+    reason: str = Field(sa_type=Text)
 
 
 class JournalRow(_Row, table=True):

@@ -17,7 +17,7 @@ from mergescale.policy.policyfile import UNSET
 from mergescale.policy.repository import declare
 from support.aio import aio
 from support.clock import START
-from support.rest import Site, bearer, client, served
+from support.rest import MemoryRepository, Site, bearer, client, served
 from support.worlds import step, world
 
 ACL = "/api/v2/tailnet/-/acl"
@@ -47,7 +47,7 @@ def following(files: dict[str, str], people: str = PEOPLE) -> Snapshot:
     return step(world(people), [Put(deployment)])
 
 
-class Followed:
+class Followed(MemoryRepository):
     """A watched repository."""
 
     def status(self) -> dict[str, Any]:

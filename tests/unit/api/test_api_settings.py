@@ -4,14 +4,14 @@ from typing import Any
 
 from mergescale.kernel.ids import TailnetName
 from support.aio import aio
-from support.rest import served
+from support.rest import MemoryRepository, served
 from support.worlds import world
 
 SETTINGS = "/api/v2/tailnet/-/settings"
 LINK = "https://git.example.com/net/policy"
 
 
-class Followed:
+class Followed(MemoryRepository):
     """A watched repository."""
 
     def status(self) -> dict[str, Any]:

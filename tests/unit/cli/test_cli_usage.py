@@ -47,7 +47,7 @@ COMMANDS = {
     "apikeys": ("list", "create", "revoke"),
     "oauth-clients": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
-    "gitops": ("status", "sync"),
+    "gitops": ("accept", "diff", "history", "resume", "rollback", "status", "suspend", "sync"),
     "policy": ("can", "check", "codes", "compile", "explain", "fmt", "plan", "test", "who-can"),
     "inventory": ("export",),
     "config": ("check", "show"),

@@ -201,4 +201,8 @@ async def test_a_stored_status_that_means_nothing_is_left_out() -> None:
             await here.level()
             shown = here.two.watcher.shown
             assert shown["current"] == good["current"]
-            assert {one["reason"] for one in shown["conditions"]} == {"FollowedElsewhere"}
+            assert {one["reason"] for one in shown["conditions"]} == {
+                "FollowedElsewhere",
+                "Following",
+                "NotYet",
+            }

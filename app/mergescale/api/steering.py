@@ -1,0 +1,135 @@
+"""What operators do about the watched repository: look back, go back, hold still, go on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery, JSONBody, QueryParameter
+
+from mergescale.api.callers import Authenticated, Caller, Repository, needs
+from mergescale.api.openapi import ERRORS
+from mergescale.domain.scopes import Scope
+from mergescale.kernel.errors import NotFound
+
+_PATH: Final = "/tailnet/{tailnet:str}/gitops"
+_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+_Commit = Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
+
+
+class Suspend(msgspec.Struct, frozen=True):
+    """Why nothing is to come into force by itself."""
+
+    reason: _Reason
+
+
+class Rollback(msgspec.Struct, frozen=True):
+    """What is to be in force again, and why; seven digits of the commit are enough."""
+
+    commit: _Commit
+    reason: _Reason
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """Which commit may come into force although it rewrites the history or is skipped."""
+
+    commit: _Commit
+
+
+@get(f"{_PATH}/history", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+async def history(
+    caller: Caller, limit: Annotated[int, QueryParameter(ge=1, le=200)] = 50
+) -> dict[str, Any]:
+    """List the commits that were in force, newest first; a rolled back one is there again."""
+    return {"deployments": await repository_of(caller).steering.history(limit)}
+
+
+@get(f"{_PATH}/diff", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+async def diff(caller: Caller, base: FromQuery[str], head: FromQuery[str]) -> Any:
+    """Plan between two commits that were in force, over the devices there are now."""
+    return await repository_of(caller).steering.diff(base, head)
+
+
+@get(f"{_PATH}/plan", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+async def plan(caller: Caller) -> dict[str, Any]:
+    """Plan from what is in force to the branch's newest commit; null if that is in force.
+
+    It is what resuming would do. The branch is looked at for it, and nothing changes.
+    """
+    return {"plan": await repository_of(caller).steering.next_plan()}
+
+
+@post(
+    f"{_PATH}/suspend",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def suspend(caller: Caller, data: JSONBody[Suspend]) -> dict[str, Any]:
+    """Let no commit come into force by itself, at any replica and across restarts."""
+    repository = repository_of(caller)
+    await repository.steering.suspend(reason=data.reason, by=caller.principal.name)
+    return dict(repository.status())
+
+
+@post(
+    f"{_PATH}/resume",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def resume(caller: Caller) -> dict[str, Any]:
+    """Follow the branch again; answers with the status after a look at it."""
+    repository = repository_of(caller)
+    await repository.steering.resume(by=caller.principal.name)
+    await repository.sync()
+    return dict(repository.status())
+
+
+@post(
+    f"{_PATH}/rollback",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
+    """Put a commit of the history in force, suspend, and skip the one that it replaces.
+
+    The remote is not asked. The answer has the `git revert` that makes the branch say the same.
+    """
+    repository = repository_of(caller)
+    by = caller.principal.name
+    done = await repository.steering.rollback(data.commit, reason=data.reason, by=by)
+    return {**done.as_json(), "status": dict(repository.status())}
+
+
+@post(
+    f"{_PATH}/accept",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def accept(caller: Caller, data: JSONBody[Accept]) -> dict[str, Any]:
+    """Let this one commit come into force; answers with the status after a look at the branch."""
+    repository = repository_of(caller)
+    target = repository.status().get("target")
+    newest = target["commit"] if target else ""
+    await repository.steering.accept(data.commit, by=caller.principal.name, newest=newest)
+    await repository.sync()
+    return dict(repository.status())
+
+
+HANDLERS: Final[list[HTTPRouteHandler]] = [history, diff, plan, suspend, resume, rollback, accept]
+
+
+def repository_of(caller: Authenticated) -> Repository:
+    """Return the watched repository of the caller's tailnet; raises NotFound if it has none."""
+    if caller.repository is None:
+        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
+    return caller.repository
