@@ -158,6 +158,8 @@ async def test_a_skipped_commit_waits_for_a_newer_one_or_to_be_accepted() -> Non
     async with world() as here:
         good, bad = await here.commit(CLOSED), await here.commit(OPEN)
         await here.steering.rollback(good, reason="too open", by="ana")
+        await here.reconciler.sync()
+        assert here.said()["Applied"] == (False, "Suspended")
         with pytest.raises(Conflict, match="was rolled back and is skipped"):
             await here.steering.next_plan()
         await here.steering.resume(by="ana")
