@@ -89,7 +89,8 @@ def plain_rules(draw: st.DrawFn) -> TEXT:
 def own_rules(draw: st.DrawFn) -> TEXT:
     people = st.sampled_from(["*", "autogroup:member", "group:g", "ben@example.com"])
     ports = draw(st.sampled_from(PORTS))
-    return {"action": "accept", "src": [draw(people)], "dst": [f"autogroup:self:{ports}"]}
+    rule: TEXT = {"action": "accept", "src": [draw(people)], "dst": [f"autogroup:self:{ports}"]}
+    return {**rule, "srcPosture": draw(postured)} if draw(st.booleans()) else rule
 
 
 @st.composite

@@ -3,6 +3,8 @@
 Who sees whom, and each node's filter, are computed when asked for and kept; `refreshed` carries
 over what the change did not touch, with the identity of every object, so that whoever compares
 two accesses sees with ``is`` that nothing happened.
+
+LIMIT(length): one class answers `domain.access.Access`; what it computes is in modules of its own.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class _Memory:
     Attributes:
         parts: targets of a seat -> its parts; depends on the policy only, so it is shared.
         sources: number -> its list.
-        own_sources: user -> the list of its own nodes.
+        own_sources: slots of one user's devices -> their list.
         shared: by `_Part.key`, the chunks that several nodes have.
         visible: (sources, targets) of a seat -> slots, before its own nodes are added.
         users: (router, prefix) -> slots that it lets through.
@@ -82,7 +84,7 @@ class _Memory:
 
     parts: dict[int, tuple[_Part, ...]] = field(default_factory=dict)
     sources: dict[int, Sources] = field(default_factory=dict)
-    own_sources: dict[UserId, Sources] = field(default_factory=dict)
+    own_sources: dict[int, Sources] = field(default_factory=dict)
     chunks: dict[Slot, Mapping[str, FilterRule]] = field(default_factory=dict)
     shared: dict[tuple[int, int], FilterRule] = field(default_factory=dict)
     visible: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -170,8 +172,11 @@ class ResolvedAccess:
         seen = self._memory.visible.get(key)
         if seen is None:
             seen = self._memory.visible[key] = self._seen(seat)
-        if seat.owner is not None and seat.sources & self._policy.own_sources:
-            seen |= self._table.own[seat.owner]
+        if seat.owner is not None:
+            for rule in self._policy.own_rules:
+                senders = self._senders_of(rule, seat.owner)
+                mine = self._table.own[seat.owner]
+                seen |= mine if senders >> slot & 1 else senders
         return seen & ~(1 << slot)
 
     def chunks(self, slot: Slot) -> Mapping[str, FilterRule]:
@@ -318,9 +323,13 @@ class ResolvedAccess:
         if seat.owner is None:
             return
         for rule in self._policy.own_rules:
-            if seat.sources >> rule.source & 1:
+            if senders := self._senders_of(rule, seat.owner):
                 targets = tuple((self._policy.targets[one], ports) for one, ports in rule.targets)
-                yield rule.name, filter_rule(rule, targets, seat, self._own_sources(seat.owner))
+                yield rule.name, filter_rule(rule, targets, seat, self._own_sources(senders))
+
+    def _senders_of(self, rule: CompiledRule, user: UserId) -> int:
+        """Return which of the user's devices a rule to ``autogroup:self`` lets send."""
+        return self._table.own[user] & self._table.sources[rule.source]
 
     def _chunk(
         self, rule: CompiledRule, targets: tuple[tuple[TargetKind, Ports], ...], seat: Seat
@@ -339,11 +348,10 @@ class ResolvedAccess:
             self._memory.sources[number] = found
         return found
 
-    def _own_sources(self, user: UserId) -> Sources:
-        found = self._memory.own_sources.get(user)
+    def _own_sources(self, slots: int) -> Sources:
+        found = self._memory.own_sources.get(slots)
         if found is None:
-            found = self._listed((), self._table.own[user])
-            self._memory.own_sources[user] = found
+            found = self._memory.own_sources[slots] = self._listed((), slots)
         return found
 
     def _listed(self, texts: Collection[str], slots: int) -> Sources:
@@ -394,7 +402,7 @@ class ResolvedAccess:
             parts=old.parts,
             capabilities=old.capabilities,
             sources={at: one for at, one in lists.items() if not moves.sources >> at & 1},
-            own_sources={user: one for user, one in own.items() if user not in moves.owners},
+            own_sources={slots: one for slots, one in own.items() if not slots & moves.slots},
             chunks=chunks,
             shared={key: one for key, one in old.shared.copy().items() if key[0] not in dirty},
         )

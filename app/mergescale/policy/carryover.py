@@ -118,12 +118,13 @@ def _own(old: Resolved, new: Resolved, moved: int) -> int:
         {rule.name: one.table.sources[rule.source] for rule in one.policy.own_rules}
         for one in (new, old)
     )
-    stale = 0
+    differing = moved
     for name in mine.keys() | theirs.keys():
-        stale |= mine.get(name, 0) ^ theirs.get(name, 0)
-    if mine:
+        differing |= mine.get(name, 0) ^ theirs.get(name, 0)
+    stale = 0
+    if mine or theirs:
         for user in new.table.own.keys() | old.table.own.keys():
             now, was = new.table.own.get(user, 0), old.table.own.get(user, 0)
-            if now != was or now & moved:
+            if now != was or (now | was) & differing:
                 stale |= now | was
     return stale

@@ -278,6 +278,9 @@ def update(
         dirty |= _relisted(before, seat)
         rerouted |= (before.subnets if before else ()) != (seat.subnets if seat else ())
         _move_owner(own, owners, slot, before, seat)
+        gated = _bits_of(before, "sources") ^ _bits_of(seat, "sources")
+        if gated & policy.own_sources:
+            owners.update(one.owner for one in (before, seat) if one and one.owner is not None)
     subnets = table.subnets
     if rerouted:
         texts = {str(one) for seat in seats.values() if seat.routes for one in seat.subnets}

@@ -60,6 +60,20 @@ def test_nothing_behind_a_router_has_a_posture() -> None:
     ]
 
 
+def test_the_source_needs_the_posture_not_its_other_devices() -> None:
+    """To one's own devices, too: the one in order reaches the others, and they do not reach it."""
+    rule = {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:22"]}
+    world = said(under({**rule, "srcPosture": ["posture:mac"]}), "laptop", OS="macOS")
+
+    mac = ["100.64.0.1", "fd7a:115c:a1e0::1"]
+    assert [sources for sources, _, _ in filter_of(world, "phone")] == [mac]
+    assert [sources for sources, _, _ in filter_of(world, "laptop")] == [mac]
+    assert sees(world, "phone") == {"laptop"}
+    world = said(world, "laptop", OS="linux")
+    assert filter_of(world, "phone") == []
+    assert sees(world, "phone") == set()
+
+
 def test_a_written_address_with_a_posture_is_that_address() -> None:
     """Its device is not let in by its other address; a name beside it means both."""
     world = under(
