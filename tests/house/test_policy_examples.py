@@ -72,3 +72,8 @@ def test_the_readme_tells_each_story_in_a_sentence() -> None:
         re.MULTILINE,
     )
     assert told == [folder.name for folder in FOLDERS]
+
+
+def test_there_are_twelve_stories() -> None:
+    """Numbered without a gap."""
+    assert [path.name[:2] for path in FOLDERS] == [f"{number:02}" for number in range(1, 13)]
