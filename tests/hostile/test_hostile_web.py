@@ -8,6 +8,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from mergescale.control.upgrade import PROTOCOL
@@ -96,13 +97,20 @@ def test_no_file_but_the_static_ones_is_served(site: tuple[ServerProcess, Api], 
 
 
 def test_a_form_of_very_many_parts_is_not_read(site: tuple[ServerProcess, Api]) -> None:
-    """No handler takes forms: a million parts end at the size of a body, a few at their type."""
+    """No handler takes forms: a million parts end at the size of a body, a few at their type.
+
+    Whoever is still sending when the answer has come is hung up on, and may not see the answer.
+    """
     server, api = site
     part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
-    headers = {"content-type": "multipart/form-data; boundary=x"}
+    headers = {"content-type": "multipart/form-data; boundary=x", "connection": "close"}
     for parts, statuses in ((100, {400, 415}), (100_000, {413})):
         for path in ("/tailnet/-/keys", "/users"):
-            answer = api.http.post(path, content=part * parts + b"--x--\r\n", headers=headers)
+            try:
+                answer = api.http.post(path, content=part * parts + b"--x--\r\n", headers=headers)
+            except (httpx.RemoteProtocolError, httpx.WriteError, httpx.ReadError):
+                assert statuses == {413}
+                continue
             assert answer.status_code in (statuses | {404, 405} if path == "/users" else statuses)
     assert server.healthy()
 
