@@ -179,6 +179,23 @@ def test_a_token_opens_the_port_until_it_is_revoked(world: World) -> None:
     assert ended.err.startswith(f"error: {url} wants an API token\nhelp: ")
 
 
+def test_the_secret_of_an_oauth_client_stands_for_a_token(world: World) -> None:
+    """CI needs nothing but the secret; once the client is revoked it opens nothing."""
+    made = world.local("-o", "json", "oauth-clients", "create", "--scope", "policy_file:read").json
+    ci = world.remote(token=made["key"])
+
+    assert ci("gitops", "status", "-o", "json").json["current"] is not None
+    refused = ci("nodes", "list")
+    assert (refused.code, made["key"] in refused.err) == (4, False)
+
+    assert world.local("oauth-clients", "revoke", made["id"]).code == 0
+    ended = ci("gitops", "status")
+    assert (ended.code, ended.err.splitlines()[0]) == (
+        4,
+        f"error: {world.server.url} does not accept the token of MERGESCALE_TOKEN",
+    )
+
+
 def test_an_oauth_client_is_made_listed_and_revoked(world: World) -> None:
     """The secret is alone on standard output, the hint has the id, and tokens have the scope only."""
     made = world.local("oauth-clients", "create", "--scope", "policy_file:read")

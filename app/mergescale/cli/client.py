@@ -25,6 +25,8 @@ _ANSWER_BYTES: Final = 256 << 20
 _V2: Final = "/api/v2"
 #: In the path of the API: the tailnet of whoever asks.
 _OWN_TAILNET: Final = "-"
+#: What the secret of an OAuth client begins with; see ``identity.secrets``.
+_OF_CLIENT: Final = "mskey-client-"
 
 
 class Client:
@@ -37,6 +39,7 @@ class Client:
     def __init__(self, target: Target, tailnet: str | None = None) -> None:
         self.target = target
         self._tailnet = tailnet
+        self._access = ""
 
     def inside(
         self,
@@ -83,13 +86,40 @@ class Client:
     def _exchange(
         self, method: str, where: str, body: object, timeout_s: float
     ) -> tuple[int, bytes]:
-        headers = {"accept": "application/json", "user-agent": f"mergescale/{__version__}"}
+        headers = {}
         sent = None
         if body is not None:
             sent = json.dumps(body).encode()
             headers["content-type"] = "application/json"
-        if self.target.token is not None:
-            headers["authorization"] = f"Bearer {self.target.token.text}"
+        if token := self._bearer():
+            headers["authorization"] = f"Bearer {token}"
+        return self._sent(method, where, sent, headers, timeout_s)
+
+    def _bearer(self) -> str:
+        """Return what is shown; who has the secret of an OAuth client gets a token for it first."""
+        token = self.target.token
+        if token is None or not token.text.startswith(_OF_CLIENT):
+            return "" if token is None else token.text
+        if not self._access:
+            form = urlencode({"client_secret": token.text}).encode()
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            status, raw = self._sent("POST", f"{_V2}/oauth/token", form, headers, TIMEOUT_S)
+            if status >= http.client.MULTIPLE_CHOICES:
+                raise self._refused(status, raw)
+            try:
+                self._access = str(self._json(raw)["access_token"])
+            except (KeyError, TypeError):
+                raise _stranger(self.target) from None
+        return self._access
+
+    def _sent(
+        self, method: str, where: str, sent: bytes | None, headers: dict[str, str], timeout_s: float
+    ) -> tuple[int, bytes]:
+        headers = {
+            "accept": "application/json",
+            "user-agent": f"mergescale/{__version__}",
+            **headers,
+        }
         connection = _connection(self.target, timeout_s)
         try:
             connection.request(method, where, sent, headers)
