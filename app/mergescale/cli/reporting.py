@@ -18,7 +18,7 @@ format_option: Final = click.option(
     "--format",
     "form",
     type=click.Choice([str(form) for form in ReportForm]),
-    metavar="text|json|sarif|junit|github",
+    metavar="text|json|sarif|junit|github|gitlab",
     help="How to tell what was found; text and json are those of -o.",
 )
 

@@ -202,3 +202,30 @@ def test_an_unknown_form_is_wrong_usage() -> None:
     ended = mergescale("policy", "check", "-", "--format", "xml", stdin=b"{}")
     assert ended.code == 2
     assert "'text', 'json', 'sarif', 'junit', 'github'" in ended.err
+
+
+def test_gitlab_shows_each_problem_once_at_its_line(folder: Path) -> None:
+    """Code Quality: an array of findings, each with a fingerprint of its own that lines leave alone."""
+    (folder / "policy.hujson").write_text(BAD.replace("10.0.0.1:80", "db:80"), "utf-8")
+    found = json.loads(mergescale("policy", "check", "--format", "gitlab", ".").out)
+
+    assert {tuple(one) for one in found} == {
+        ("description", "check_name", "fingerprint", "severity", "location")
+    }
+    told = [(one["check_name"], one["severity"], one["location"]) for one in found]
+    third = {"path": "policy.hujson", "lines": {"begin": 3}}
+    assert told[0] == ("policy.unknown-group", "critical", third)
+    assert len({one["fingerprint"] for one in found}) == len(found) > 1
+
+    below = "// more\n" + (folder / "policy.hujson").read_text("utf-8")
+    (folder / "policy.hujson").write_text(below, "utf-8")
+    later = json.loads(mergescale("policy", "check", "--format", "gitlab", ".").out)
+    assert later[0]["location"]["lines"] == {"begin": 4}
+    assert [one["fingerprint"] for one in later] == [one["fingerprint"] for one in found]
+
+
+def test_gitlab_is_told_nothing_of_a_good_policy(folder: Path) -> None:
+    """An empty array, which is a report too; GitLab takes a missing one for no news."""
+    (folder / "policy.hujson").write_text(GOOD, "utf-8")
+    done = mergescale("policy", "test", "--format", "gitlab", ".")
+    assert (done.code, done.out) == (0, "[]\n")

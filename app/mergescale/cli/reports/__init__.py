@@ -1,7 +1,7 @@
 """Reports of policy files in the forms that other programs read.
 
-``sarif`` (code scanning), ``junit`` (test results), ``github`` (annotations of a GitHub run). Each
-takes a `Report` and returns a text.
+``sarif`` (code scanning), ``junit`` (test results), ``github`` (annotations of a GitHub run),
+``gitlab`` (Code Quality of a merge request). Each takes a `Report` and returns a text.
 
 What must hold: a report says the same in every form, and is the whole standard output.
 Does not decide what is wrong, nor how a command ends.
@@ -26,6 +26,7 @@ class ReportForm(StrEnum):
     SARIF = "sarif"
     JUNIT = "junit"
     GITHUB = "github"
+    GITLAB = "gitlab"
 
 
 class Outcome(StrEnum):
@@ -84,5 +85,9 @@ def render(form: ReportForm, report: Report) -> str:
             from mergescale.cli.reports.github import commands
 
             return commands(report)
+        case ReportForm.GITLAB:
+            from mergescale.cli.reports.gitlab import code_quality
+
+            return code_quality(report)
         case _:
             raise ValueError(form)
