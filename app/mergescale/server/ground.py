@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from mergescale.fanout.bell import LoginBell
+from mergescale.kernel.ids import TailnetName
 from mergescale.kernel.keys import PrivateKey
 from mergescale.server import descriptors
 from mergescale.server.backups import migrate_with_backup
@@ -18,6 +19,7 @@ from mergescale.server.tls import Certificate, certificate_files
 from mergescale.store.database import Database
 from mergescale.store.reading import last_moment
 from mergescale.store.server_secrets import ServerSecrets
+from mergescale.store.vault import SqlVault
 
 _KEY_BYTES = 32
 
@@ -44,6 +46,10 @@ class Ground:
     async def key(self, name: str) -> PrivateKey:
         """Return the server's own key of this name, made at the first start."""
         return PrivateKey(await self.secrets.get_or_create(name, self._new_key))
+
+    def vault(self, tailnet: TailnetName) -> SqlVault:
+        """Return the secrets that the outside world asks this tailnet for."""
+        return SqlVault(self.database, tailnet, self.secrets.key, self.clock, self.entropy)
 
     def _new_key(self) -> bytes:
         return self.entropy.bytes(_KEY_BYTES)

@@ -6,7 +6,8 @@
 * ``journal.py`` is `state.ports.Journal`: ``batch.py`` folds what it writes, ``reading.py`` has
   what it reads.
 * ``leases.py`` is `state.ports.Leases`; ``wakeups.py`` hears what other replicas commit.
-* ``server_secrets.py`` keeps the server's own keys, sealed.
+* ``server_secrets.py`` keeps the server's own keys, sealed; ``vault.py`` a tailnet's secrets for the
+  outside.
 * ``backup.py`` moves a whole database into an ``archive.py`` and back.
 
 What must hold:

@@ -368,6 +368,27 @@ class ServerSecretRow(_Row, table=True):
     sealed_by: str | None = None
 
 
+class VaultRow(_Row, table=True):
+    """A secret that the outside world asks a tailnet for; see ``vault.py``.
+
+    Attributes:
+        bound_to: what it is for, in the clear.
+        value: sealed under the master key, tailnet, purpose and `bound_to`.
+        fingerprint: 16 hex digits.
+        created_s: when it was given, in seconds since 1970.
+    """
+
+    __tablename__ = "vault"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    purpose: str = Field(primary_key=True)
+    bound_to: str = Field(sa_type=Text)
+    value: bytes
+    fingerprint: str
+    created_s: float = Field(sa_type=Double)
+
+
 class LeaseRow(_Row, table=True):
     """Something that one replica holds for a while; see ``leases.py``.
 
@@ -415,5 +436,6 @@ FOLLOWING = METADATA.tables["following"]
 DEPLOYMENTS = METADATA.tables["deployments"]
 JOURNAL = METADATA.tables["journal"]
 SERVER_SECRETS = METADATA.tables["server_secrets"]
+VAULT = METADATA.tables["vault"]
 LEASES = METADATA.tables["leases"]
 FAILURES = METADATA.tables["failures"]
