@@ -15,7 +15,8 @@ from mergescale.policy.schemas import published
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "policy_examples"
-FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
+#: What is beside the numbered ones is no policy.
+FOLDERS = sorted(path for path in EXAMPLES.glob("[0-9]*") if path.is_dir())
 SCHEMAS = {
     name: Draft202012Validator(json.loads(text), format_checker=None) for name, text in published()
 }
