@@ -74,6 +74,8 @@ class Reconciler:
 
     Attributes:
         sharing: between this replica and the others.
+        listeners: told the status before and after each attempt. They must not block, and are told
+            the same again after a restart.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Reconciler:
         #: What operators wanted when it was judged.
         self._wishes = engine.snapshot.following
         self.trouble: ReconcileError | None = None
+        self.listeners: list[Callable[[Status, Status], None]] = []
         deployment = engine.snapshot.deployment
         # What was put back by hand is not the newest commit that was good.
         if deployment is not None and not deployment.of_api and not deployment.by:
@@ -165,7 +168,7 @@ class Reconciler:
             if self._fence is None:
                 self.stand_by()
                 return
-        before, self.trouble, asked = self.trouble, None, self.sharing.asked
+        before, self.trouble, asked, was = self.trouble, None, self.sharing.asked, self.status
         try:
             await self._look(retry=retry)
         except ReconcileError as error:
@@ -184,8 +187,17 @@ class Reconciler:
             attempts=self._status.attempts + 1 if failed else 0,
         )
         _tell_log(before, self.trouble, self._status)
+        self._announce(was)
         if self._duties is not None:
             await self.sharing.tell(self.status, asked, self._fence)
+
+    def _announce(self, before: Status) -> None:
+        """Tell the listeners; one that breaks costs only itself."""
+        for listen in self.listeners:
+            try:
+                listen(before, self.status)
+            except Exception:
+                log.exception("gitops.listener-broke")
 
     async def _look(self, *, retry: bool) -> None:
         """Fetch; judge what is new; say again what is not."""

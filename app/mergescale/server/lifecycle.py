@@ -90,6 +90,7 @@ async def _start(
     for part in server.parts:
         others.append(group.create_task(part.presence.run()))
         others.append(group.create_task(part.maintain()))
+        others.append(group.create_task(part.tell()))
         if part.watcher is not None:
             await _first_look(part)
             others.append(group.create_task(part.watch()))

@@ -13,6 +13,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Hub
 from mergescale.fanout.presence import Presence
 from mergescale.gitops.child import Fetcher
+from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
@@ -80,6 +81,7 @@ class Parts:
     Attributes:
         replica: says whether the work that is done once falls to this process.
         watcher: None when the tailnet follows no repository.
+        outbox: takes what is to be said to the outside.
     """
 
     engine: Engine
@@ -88,6 +90,13 @@ class Parts:
     watcher: Watcher | None
     clock: Clock
     replica: Replica
+    outbox: Outbox
+
+    async def tell(self) -> None:
+        """Keep what is said to the outside, and deliver it while this replica has the duties."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.outbox.run())
+            group.create_task(self.replica.on_duty(self.outbox.dispatch))
 
     async def watch(self) -> None:
         """Follow the repository, while this replica has the duties."""

@@ -29,6 +29,7 @@ from mergescale.control.upgrade import Door, Ts2021
 from mergescale.control.websocket import WebSocketDoor
 from mergescale.domain.declaration import Declaration
 from mergescale.fanout.hub import Hub
+from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
@@ -79,6 +80,7 @@ from mergescale.state.throttle import Throttle
 from mergescale.store.failures import SqlFailures
 from mergescale.store.journal import SqlJournal
 from mergescale.store.leases import SqlLeases
+from mergescale.store.outbox import SqlLetters
 from mergescale.store.wakeups import Wakeups
 from mergescale.web.handlers import web_handlers
 from mergescale.wire.noise import public_key
@@ -217,7 +219,9 @@ def _parts(
     watcher = watcher_of(engine, repository, settings, clock, replica)
     if watcher is not None:
         feed.add(watcher)
-    return Parts(engine, hub, attendance, watcher, clock, replica)
+    letters = SqlLetters(base.database)
+    outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
+    return Parts(engine, hub, attendance, watcher, clock, replica, outbox)
 
 
 def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:

@@ -157,7 +157,7 @@ async def _rows(
     try:
         return list((await connection.execute(query, parameters)).all())
     except Exception as error:
-        if not _about_values(error):
+        if not about_values(error):
             raise
     count = select(func.count()).select_from(query.order_by(None).subquery())
     rows = await connection.scalar(count, parameters)
@@ -176,7 +176,7 @@ async def _by_halves(
     try:
         return list((await connection.execute(part, parameters)).all())
     except Exception as error:
-        if not _about_values(error):
+        if not about_values(error):
             raise
         if len(places) == 1:
             return [Broken(await _key_at(connection, kind, part, parameters), error)]
@@ -197,13 +197,13 @@ async def _key_at(
     try:
         row = (await connection.execute(one.with_only_columns(*keys), parameters)).one()
     except Exception as error:
-        if not _about_values(error):
+        if not about_values(error):
             raise
         return None
     return row[0] if len(row) == 1 else tuple(row)
 
 
-def _about_values(error: Exception) -> bool:
+def about_values(error: Exception) -> bool:
     """Say whether it is what was read that is wrong, and not the reading.
 
     INVARIANT(rows do not vanish): a disk or a connection that fails must not look like rows that

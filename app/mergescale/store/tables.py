@@ -422,6 +422,31 @@ class FailureRow(_Row, table=True):
     forgiven_s: float = Field(sa_type=Double)
 
 
+class LetterRow(_Row, table=True):
+    """What is to be said to the outside; see ``outbox.py`` and `domain.letter.Letter`.
+
+    Attributes:
+        delivered: the newest sequence that was delivered, 0 for none.
+        said: when the state was wanted first.
+        trouble: why the last delivery failed, in our words; empty if none did.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (_of_tailnet(),)
+
+    tailnet: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    sequence: int = _number()
+    body: str = Field(sa_type=Text)
+    final: bool
+    delivered: int = _number()
+    attempts: int = _number()
+    said: datetime = _time()
+    due: datetime = _time()
+    trouble: str = Field(sa_type=Text)
+
+
 METADATA = _Row.metadata
 TAILNETS = METADATA.tables["tailnets"]
 USERS = METADATA.tables["users"]
@@ -439,3 +464,4 @@ SERVER_SECRETS = METADATA.tables["server_secrets"]
 VAULT = METADATA.tables["vault"]
 LEASES = METADATA.tables["leases"]
 FAILURES = METADATA.tables["failures"]
+OUTBOX = METADATA.tables["outbox"]

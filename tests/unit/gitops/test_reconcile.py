@@ -367,3 +367,26 @@ async def test_who_loses_the_duties_on_the_way_applies_nothing() -> None:
         one.fence = Fence(DUTIES.lease, 2)
         await one.reconciler.sync()
         assert one.applied == commit
+
+
+@aio
+async def test_listeners_hear_of_every_attempt_and_cannot_break_it() -> None:
+    """Each is told the status before and after, also of looks that fail and that find nothing."""
+    heard: list[tuple[str | None, str | None, bool | None]] = []
+
+    def listen(before: Status, after: Status) -> None:
+        was, now = (one.current.commit[-1] if one.current else None for one in (before, after))
+        heard.append((was, now, after.conditions[ConditionName.APPLIED].state))
+
+    def breaks(_before: Status, _after: Status) -> None:
+        raise RuntimeError("a listener's own trouble")
+
+    async with world() as here:
+        here.reconciler.listeners += [breaks, listen]
+        for policy in (GOOD, OPEN, BAD):
+            here.branch.commit(policy)
+            await here.reconciler.sync()
+        here.branch.trouble = Transient("Unreachable", "away")
+        await here.reconciler.sync()
+        assert here.reconciler.trouble is here.branch.trouble
+    assert heard == [(None, "1", True), ("1", "2", True), ("2", "2", False), ("2", "2", False)]
