@@ -16,7 +16,16 @@ from sqlalchemy.exc import OperationalError
 from mergescale.domain.apikey import ApiKey
 from mergescale.domain.authkey import AuthKey
 from mergescale.domain.login import LoginState, PendingLogin
-from mergescale.domain.record import Counters, Drop, Following, Hold, Presence, Put, Write
+from mergescale.domain.record import (
+    Counters,
+    Delivered,
+    Drop,
+    Following,
+    Hold,
+    Presence,
+    Put,
+    Write,
+)
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
@@ -416,7 +425,8 @@ async def test_history_lists_deployments_newest_first(
 @aio
 async def test_what_operators_say_about_following_is_stored(database_url: str) -> None:
     """Why it is suspended, what is skipped and accepted; who put a commit in force, and why."""
-    told = Following("{}", 2, 1, Hold("it broke ssh", "ana", START), ("b" * 40,), "c" * 40)
+    held, far = Hold("it broke ssh", "ana", START), Delivered(ReplicaId("r"), "a", START, "1-4,7")
+    told = Following("{}", 2, 1, held, ("b" * 40,), "c" * 40, (far, far))
     rolled = replace(deployment("a"), by="ana", reason="it broke ssh")
     async with opened(database_url) as store:
         await loaded(store.journal)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from mergescale.cli.errors import CommandFailed, ExitCode
+from mergescale.cli.gitops_wait import wait
 from mergescale.cli.groups import noun
 from mergescale.cli.options import Session, online, yes_option
 from mergescale.cli.questions import confirm
@@ -14,12 +15,16 @@ from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printa
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
 
+app.add_command(wait)
+
 #: LIMIT: seconds; a first fetch of a large history takes the server this long.
 _SYNC_S: Final = 180.0
 #: As ``policy plan`` ends when there is an effect.
 _DIFFERS: Final = 2
 #: Conditions that are bad news when they are true.
 _BAD: Final = frozenset({"Stalled", "Suspended", "Drifted"})
+#: The one that is false for a moment after every commit, and for as long as one client is slow.
+_UNDER_WAY: Final = "Delivered"
 _reason: Final = click.option(
     "--reason", required=True, metavar="TEXT", help="Why; kept, and shown with the status."
 )
@@ -238,8 +243,8 @@ def _commit(commit: dict[str, Any] | None) -> str:
 
 
 def _is_bad(condition: dict[str, Any]) -> bool:
-    """Say whether a condition is bad news; not known yet is none."""
-    return condition["state"] is (condition["name"] in _BAD)
+    """Say whether a condition is bad news; not known yet is none, nor what is under way."""
+    return condition["name"] != _UNDER_WAY and condition["state"] is (condition["name"] in _BAD)
 
 
 def _state(condition: dict[str, Any]) -> Cell:

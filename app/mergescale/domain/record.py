@@ -63,6 +63,21 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a replica wrote to the map streams that it holds.
+
+    Attributes:
+        commit, applied: of the deployment whose maps these were.
+        nodes: whose streams; ids and ranges of them, ``1-4,7``. May name too few, never too many.
+    """
+
+    replica: ReplicaId
+    commit: str
+    applied: datetime
+    nodes: str
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
     """What replicas tell each other of the watched repository; one follows it, any is asked.
 
@@ -73,6 +88,8 @@ class Following:
         held: why nothing comes into force by itself; None while it does.
         skipped: full ids of commits that do not come into force by themselves, oldest first.
         accepted: full id of a commit that may although the history was rewritten; empty for none.
+        delivered: how far the deployment in force has come at each replica that said so; one that
+            has no others beside it says nothing.
     """
 
     status: str = ""
@@ -81,6 +98,7 @@ class Following:
     held: Hold | None = None
     skipped: tuple[str, ...] = ()
     accepted: str = ""
+    delivered: tuple[Delivered, ...] = ()
 
 
 Record = (

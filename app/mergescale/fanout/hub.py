@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from mergescale.domain.change import Change
+from mergescale.domain.declaration import Deployment
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.mailbox import Mailbox
 from mergescale.fanout.meter import Kind, Meter, Unmetered
@@ -103,6 +104,18 @@ class Hub:
     def client(self, node: NodeId) -> Client | None:
         """Return the node's live stream here, if it has one."""
         return self._clients.get(node)
+
+    def nodes(self) -> frozenset[NodeId]:
+        """Return whose streams are open here."""
+        return frozenset(self._clients)
+
+    def holders(self) -> frozenset[NodeId]:
+        """Return those of `nodes` whose stream holds a map under the deployment in force.
+
+        INVARIANT(ledger): it was written to the stream, or the map did not change by it.
+        """
+        deployment = self.snapshot.deployment
+        return frozenset(n for n, client in self._clients.items() if client.holds(deployment))
 
     def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
         """Take note of a committed batch: decide whom it may concern, and wake those."""
@@ -263,6 +276,10 @@ class Client:
     def revision(self) -> Revision | None:
         """The revision whose map the client holds; None before its first one was delivered."""
         return self._mailbox.revision
+
+    def holds(self, deployment: Deployment | None) -> bool:
+        """Say whether the client holds a map under this very deployment."""
+        return self._mailbox.holds(deployment)
 
     def delivered(self) -> None:
         """Say that the message returned last has been written whole."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mergescale.domain.change import NOTHING, Change
+from mergescale.domain.declaration import Deployment
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Revision
@@ -50,6 +51,10 @@ class Mailbox:
     def revision(self) -> Revision | None:
         """The revision of what was delivered last; None before the first map was."""
         return None if self._sent is None else self._sent.revision
+
+    def holds(self, deployment: Deployment | None) -> bool:
+        """Say whether what was delivered last is a map under this very deployment."""
+        return self._sent is not None and self._sent.deployment is deployment
 
     def post(self, latest: Snapshot, change: Change, *, concerned: bool) -> bool:
         """Note a newer snapshot; return whether there is something to take that was not before.

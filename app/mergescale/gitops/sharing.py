@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.standing import standing
 from mergescale.gitops.status import Status
 from mergescale.state import following
@@ -25,6 +26,8 @@ from mergescale.state.ports import Fence, StoreUnavailable
 ANSWER_S: Final = 150.0
 #: What every replica knows by itself, from the snapshot.
 _KNOWN: Final = frozenset({"repository", "branch", "folder", "current", "applied"})
+#: The condition that `Delivered` follows.
+_BEFORE: Final = "Applied"
 #: What moves without saying anything else.
 _RESTLESS: Final = frozenset({"lastSuccess", "lastAttempt", "attempts"})
 
@@ -41,11 +44,15 @@ class Sharing:
     Args:
         engine: of the tailnet.
         answer_s: how long `ask` waits.
+
+    Attributes:
+        delivery: how far what is in force has come; None where nobody counts.
     """
 
     def __init__(self, engine: Engine, *, answer_s: float = ANSWER_S) -> None:
         self._engine = engine
         self._answer_s = answer_s
+        self.delivery: Delivery | None = None
         self._news = asyncio.Event()
 
     @property
@@ -107,6 +114,10 @@ class Sharing:
             told["target"] = own["current"]
         said = {**own, **told, "followedHere": here}
         said["conditions"] = [*said["conditions"], *standing(self._engine.snapshot, said)]
+        if self.delivery is not None:
+            names = [one["name"] for one in said["conditions"]]
+            said["conditions"].insert(names.index(_BEFORE) + 1, self.delivery.condition())
+            said["delivered"] = self.delivery.tally().as_json()
         return said
 
 

@@ -91,6 +91,7 @@ async def _start(
         others.append(group.create_task(part.presence.run()))
         others.append(group.create_task(part.maintain()))
         others.append(group.create_task(part.tell()))
+        others.append(group.create_task(part.delivery.run()))
         if part.watcher is not None:
             await _first_look(part)
             others.append(group.create_task(part.watch()))

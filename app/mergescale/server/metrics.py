@@ -176,12 +176,18 @@ class Gauges(Collector):
         revision = GaugeMetricFamily(
             "mergescale_revision", "Revision of the newest snapshot", labels=["tailnet"]
         )
+        undelivered = GaugeMetricFamily(
+            "mergescale_policy_undelivered_clients",
+            "Map streams of this process without a map of what is in force",
+            labels=["tailnet"],
+        )
         for part in self.parts:
             name = str(part.engine.snapshot.tailnet)
             connected.add_metric([name], len(part.hub))
             nodes.add_metric([name], len(part.engine.snapshot.nodes))
             revision.add_metric([name], part.engine.snapshot.revision)
-        yield from (connected, nodes, revision)
+            undelivered.add_metric([name], part.delivery.undelivered)
+        yield from (connected, nodes, revision, undelivered)
 
     def _repositories(self) -> Iterable[Metric]:
         lag = GaugeMetricFamily(

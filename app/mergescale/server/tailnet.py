@@ -13,6 +13,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Hub
 from mergescale.fanout.presence import Presence
 from mergescale.gitops.child import Fetcher
+from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
@@ -82,6 +83,7 @@ class Parts:
         replica: says whether the work that is done once falls to this process.
         watcher: None when the tailnet follows no repository.
         outbox: takes what is to be said to the outside.
+        delivery: counts who was sent what is in force.
     """
 
     engine: Engine
@@ -91,6 +93,7 @@ class Parts:
     clock: Clock
     replica: Replica
     outbox: Outbox
+    delivery: Delivery
 
     async def tell(self) -> None:
         """Keep what is said to the outside, and deliver it while this replica has the duties."""
@@ -149,6 +152,7 @@ def watcher_of(
     settings: Settings,
     clock: Clock,
     replica: Replica,
+    delivery: Delivery,
 ) -> Watcher | None:
     """Return what follows the tailnet's repository, None if there is none.
 
@@ -163,4 +167,5 @@ def watcher_of(
     store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
     fetcher = Fetcher(source, store)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
+    reconciler.sharing.delivery = delivery
     return Watcher(reconciler, fetcher, source, clock)

@@ -29,6 +29,7 @@ from mergescale.control.upgrade import Door, Ts2021
 from mergescale.control.websocket import WebSocketDoor
 from mergescale.domain.declaration import Declaration
 from mergescale.fanout.hub import Hub
+from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Invalid
@@ -216,12 +217,14 @@ def _parts(
     if relay is not None:
         feed.add(Gatekeeper(relay.service.recheck))
     repository = settings.repositories[engine.snapshot.tailnet]
-    watcher = watcher_of(engine, repository, settings, clock, replica)
+    told = not replica.terms.alone
+    delivery = Delivery(engine, hub, lambda: replica.seat, clock, told=told)
+    watcher = watcher_of(engine, repository, settings, clock, replica, delivery)
     if watcher is not None:
         feed.add(watcher)
     letters = SqlLetters(base.database)
     outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
-    return Parts(engine, hub, attendance, watcher, clock, replica, outbox)
+    return Parts(engine, hub, attendance, watcher, clock, replica, outbox, delivery)
 
 
 def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:

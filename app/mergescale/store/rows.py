@@ -16,10 +16,10 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
-from mergescale.domain.record import Following, Hold
+from mergescale.domain.record import Delivered, Following, Hold
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
-from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, UserId
+from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
 from mergescale.kernel.keys import DiscoKey, MachineKey, NodeKey
 
 #: A row as parameters of a statement.
@@ -275,6 +275,13 @@ def following_values(following: Following) -> Values:
         "held_since": None if held is None else held.since,
         "skipped": json.dumps(list(following.skipped), separators=(",", ":")),
         "accepted": following.accepted,
+        "delivered": json.dumps(
+            [
+                [one.replica, one.commit, one.applied.isoformat(), one.nodes]
+                for one in following.delivered
+            ],
+            separators=(",", ":"),
+        ),
     }
 
 
@@ -284,7 +291,11 @@ def following(row: Row[Any]) -> Following:
     if row.held:
         held = Hold(row.held_reason, row.held_by, row.held_since)
     skipped = tuple(str(one) for one in json.loads(row.skipped))
-    return Following(row.status, row.asked, row.answered, held, skipped, row.accepted)
+    delivered = tuple(
+        Delivered(ReplicaId(replica), commit, datetime.fromisoformat(applied), nodes)
+        for replica, commit, applied, nodes in json.loads(row.delivered)
+    )
+    return Following(row.status, row.asked, row.answered, held, skipped, row.accepted, delivered)
 
 
 def _custom(attributes: tuple[CustomAttribute, ...]) -> str:

@@ -289,6 +289,7 @@ class FollowingRow(_Row, table=True):
 
     Attributes:
         skipped: JSON list of commit ids.
+        delivered: JSON list of `domain.record.Delivered`, each a list of its fields in order.
     """
 
     __tablename__ = "following"
@@ -304,6 +305,7 @@ class FollowingRow(_Row, table=True):
     held_since: datetime | None = _time(optional=True)
     skipped: str = Field(sa_type=Text)
     accepted: str = Field(sa_type=Text)
+    delivered: str = Field(sa_type=Text)
 
 
 class DeploymentRow(_Row, table=True):

@@ -320,3 +320,31 @@ async def test_a_policy_is_measured_until_the_client_was_sent_it() -> None:
     assert taken_s >= 0
     assert [kind for kind, _ in notes.kinds] == [Kind.FULL, Kind.DELTA, Kind.DELTA]
     assert [size for _, size in notes.kinds][1:] == [len(frame), len(delta)]
+
+
+@aio
+async def test_who_holds_what_is_in_force_was_written_its_map() -> None:
+    """Not while it is on its way; at once where the map does not change by it."""
+    scene = Scene(world("alice@example.com: a; bob@example.com: b", declaration=declare()))
+    alice = scene.open("a")
+    assert scene.hub.holders() == scene.hub.nodes() == {alice.node}
+    bob = scene.hub.attach(named(scene.hub.snapshot, "b").id, Compression.NONE)
+    assert scene.hub.nodes() == {alice.node, bob.node}
+    bob.first(START)
+    assert scene.hub.holders() == {alice.node}
+    bob.delivered()
+    assert scene.hub.holders() == {alice.node, bob.node}
+    scene.happen(Put(deployment(declare(), commit="b" * 40)))
+    assert scene.hub.holders() == frozenset()
+    waiting = [await scene.next(client) for client in (alice, bob)]
+    assert scene.hub.holders() == {alice.node, bob.node}
+    scene.happen(Put(deployment(declare(EVERYONE), commit="c" * 40)))
+    await scene.timers.settle()
+    assert None not in await asyncio.gather(*waiting)
+    assert scene.hub.holders() == frozenset()
+    alice.delivered()
+    assert scene.hub.holders() == {alice.node}
+    bob.delivered()
+    assert scene.hub.holders() == {alice.node, bob.node}
+    scene.hub.detach(bob)
+    assert scene.hub.holders() == {alice.node}
