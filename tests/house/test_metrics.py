@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from mergescale.kernel.keys import PrivateKey
 from mergescale.relay.service import DerpService
 from mergescale.relay.stun import StunServer
+from mergescale.server.hooks import Webhooks
 from mergescale.server.metrics import Gauges, Metrics
 from support.clock import FakeClock, FakeEntropy
 
@@ -19,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 LABELS: dict[str, set[str] | None] = {
     "tailnet": None,
     "kind": {"full", "delta", "keepalive", "aside"},
-    "outcome": {"admitted", "refused", "answered", "ignored", "failed"},
+    "outcome": {
+        *("admitted", "refused", "answered", "ignored", "failed"),
+        *("accepted", "repeated", "ping", "unknown", "too-large", "cut-off", "throttled"),
+    },
     "reason": {"full", "unknown"},
     "le": None,  # the buckets of histograms, fixed numbers
 }
@@ -30,6 +34,9 @@ def families() -> Iterable[Metric]:
     relay = DerpService(PrivateKey(bytes(range(32))), lambda _: True, FakeEntropy("house"))
     stun = StunServer("127.0.0.1")
     metrics.registry.register(Gauges((), FakeClock(), relay, stun, lambda: 0, lambda: 0))
+    webhooks = Webhooks()
+    webhooks.strangers["unknown"] += 1
+    metrics.registry.register(webhooks)
     return [one for one in metrics.registry.collect() if one.name.startswith("mergescale_")]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from mergescale.api.callers import Backend, Repository, Steers
+from mergescale.api.callers import Backend, Repository, Steers, Webhooks
 from mergescale.api.handlers import api_handlers
 from mergescale.api.health import Check
 from mergescale.domain.snapshot import Snapshot
@@ -93,6 +93,7 @@ async def served(
     regions: Mapping[int, str] | None = None,
     by_api: bool = False,
     throttled: bool = False,
+    webhooks: Mapping[TailnetName, Webhooks] | None = None,
 ) -> AsyncIterator[Site]:
     """Serve these tailnets; the first is the default one. `by_api`: the API sets their policies."""
     journal, clock = MemoryJournal(), FakeClock()
@@ -108,6 +109,7 @@ async def served(
         Throttle(MemoryFailures(), clock) if throttled else None,
         desks,
         token_key=TOKEN_KEY,
+        webhooks=webhooks or {},
     )
     parts = Parts(
         api=api_handlers(backend, checks or {}),

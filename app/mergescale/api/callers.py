@@ -104,6 +104,41 @@ class Repository(Protocol):
         ...
 
 
+class MadeSecret(Protocol):
+    """A secret that was just made."""
+
+    @property
+    def id(self) -> str:
+        """Return what it is dropped by."""
+        ...
+
+    @property
+    def secret(self) -> str:
+        """Return the secret itself."""
+        ...
+
+
+class Webhooks(Protocol):
+    """The webhook of one tailnet; `gitops.webhooks.Webhook`."""
+
+    @property
+    def url(self) -> str:
+        """Return where forges send deliveries."""
+        ...
+
+    async def add(self, *, by: str) -> MadeSecret:
+        """Make a secret."""
+        ...
+
+    async def drop(self, secret: str, *, by: str) -> None:
+        """Forget one."""
+        ...
+
+    async def told(self) -> list[dict[str, Any]]:
+        """Return what may be told of all."""
+        ...
+
+
 class PolicyRefused(Invalid):
     """Raised when a policy that was sent cannot come into force; nothing changed.
 
@@ -146,6 +181,7 @@ class Backend:
         regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
         throttle: bounds failed attempts; None for no bound.
         token_key: what access tokens are made under; the same at all replicas.
+        webhooks: of the tailnets that follow a repository.
     """
 
     tailnets: Tailnets
@@ -156,6 +192,7 @@ class Backend:
     throttle: Throttle | None = None
     desks: Mapping[TailnetName, PolicyDesk] = field(default_factory=dict)
     token_key: bytes = field(repr=False, kw_only=True)
+    webhooks: Mapping[TailnetName, Webhooks] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

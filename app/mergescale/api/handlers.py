@@ -20,6 +20,7 @@ from mergescale.api import (
     sshchecks,
     steering,
     users,
+    webhooks,
 )
 from mergescale.api.callers import ApiRequest, Backend, caller_of, guard
 from mergescale.api.health import Check, health_handlers
@@ -46,6 +47,7 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
             *sshchecks.HANDLERS,
             *gitops.HANDLERS,
             *steering.HANDLERS,
+            *webhooks.HANDLERS,
             *policyfile.HANDLERS,
             *settings.HANDLERS,
         ],

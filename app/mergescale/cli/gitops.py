@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from mergescale.cli import webhook
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.gitops_wait import wait
 from mergescale.cli.groups import noun
@@ -14,6 +15,7 @@ from mergescale.cli.questions import confirm
 from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printable_lines
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
+app.add_command(webhook.app)
 
 app.add_command(wait)
 
@@ -207,6 +209,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
             ("In force", f"{in_force}, since {applied}" if status["current"] else "nothing yet"),
             ("Newest", NOTHING if _is_newest(status) else _commit(status["target"])),
             ("Looked at", moment(status["lastAttempt"]) + _by_whom(status)),
+            ("Webhook", _received(status.get("webhook", {}))),
         ]
     )
     screen.line("")
@@ -229,6 +232,11 @@ def _print(session: Session, status: dict[str, Any]) -> None:
 
 def _by_whom(status: dict[str, Any]) -> str:
     return "" if status["followedHere"] else ", by another server process"
+
+
+def _received(webhook: dict[str, Any]) -> str:
+    last = webhook.get("lastReceived")
+    return f"last received {moment(last)}" if last else "nothing received yet"
 
 
 def _is_newest(status: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ What must hold:
   branch moves; the last good one is in the store and outlives restarts and the remote.
 * The branch is followed forward only: rewritten history is refused and reported.
 * Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
+* Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
 
 ``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell.
 """

@@ -110,6 +110,21 @@ class Watcher:
         """Say that something may have moved; the loop looks soon. Cheap, and never blocks."""
         self._hinted.set()
 
+    async def hinted(self) -> None:
+        """Have the repository looked at soon, by whoever follows it.
+
+        Returns at once if that is this replica, else when the look is done: who calls it again only
+        then has at most one look asked for.
+
+        Raises:
+            StoreUnavailable: another replica was asked, and did not look in time.
+            EngineStopped: too late.
+        """
+        if self._reconciler.elsewhere:
+            await self._reconciler.sharing.ask()
+        else:
+            self.hint()
+
     async def run(self) -> None:
         """Look, pause, look again, for ever. Cancel it to stop; no child process stays behind."""
         try:

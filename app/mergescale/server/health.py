@@ -13,6 +13,7 @@ from mergescale.api.health import Check, Checked, Health
 from mergescale.gitops.status import ConditionName
 from mergescale.gitops.steering import Steering
 from mergescale.gitops.watch import Watcher
+from mergescale.gitops.webhooks import Webhook
 from mergescale.kernel.clock import Clock
 from mergescale.relay.service import DerpService
 from mergescale.relay.stun import StunServer
@@ -35,10 +36,11 @@ class Followed:
 
     watcher: Watcher
     steering: Steering
+    webhook: Webhook
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""
-        return self.watcher.shown
+        return {**self.watcher.shown, "webhook": self.webhook.shown()}
 
     async def sync(self) -> None:
         """Look at it now, and judge its newest commit again even if it has not moved."""

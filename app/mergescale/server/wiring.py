@@ -50,6 +50,7 @@ from mergescale.server.edge import Edge
 from mergescale.server.embedded_relay import Relay, RelayKeys, embedded_relay
 from mergescale.server.ground import Ground, ground
 from mergescale.server.health import Followed, Relaying, health_checks
+from mergescale.server.hooks import Webhooks, webhooks_of
 from mergescale.server.http import Parts as HttpParts
 from mergescale.server.http import application, identified, raw, require_local
 from mergescale.server.listeners import Listener, TcpListener, UnixListener
@@ -170,6 +171,7 @@ class _Core:
         relay: None if it is switched off.
         follower: keeps up with other replicas; None where there can be none.
         past: what was in force before.
+        webhooks: of the tailnets that follow a repository.
     """
 
     tailnets: Tailnets
@@ -178,6 +180,7 @@ class _Core:
     replica: Replica
     follower: Follower | None
     past: Past
+    webhooks: Webhooks
 
 
 async def _core(base: Ground) -> _Core:
@@ -198,7 +201,8 @@ async def _core(base: Ground) -> _Core:
         for name, engine in tailnets.engines.items()
     )
     follower = Follower(tailnets, journal) if database.shared else None
-    return _Core(tailnets, parts, relay, replica, follower, journal)
+    webhooks = await webhooks_of(base, parts)
+    return _Core(tailnets, parts, relay, replica, follower, journal, webhooks)
 
 
 def _parts(
@@ -230,6 +234,7 @@ def _parts(
 def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:
     """Return what runs for ever beside the tailnets; with SQLite nobody else is followed."""
     endless: list[Endless] = [base.metrics.probe]
+    endless += [webhook.run for webhook in core.webhooks.by_tailnet.values()]
     if core.follower is not None:
         core.tailnets.catch_up = core.follower.look
         wakeups = Wakeups(base.database, core.follower.heard, core.follower.wake)
@@ -299,6 +304,7 @@ def _edge(base: Ground, core: _Core, control: _Control) -> Edge:
 def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Check]) -> HttpParts:
     """Return all that answers plain HTTP."""
     settings, tailnets, relay = base.settings, core.tailnets, core.relay
+    webhooks = core.webhooks.by_tailnet
     backend = Backend(
         tailnets,
         base.clock,
@@ -307,6 +313,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
             part.engine.snapshot.tailnet: Followed(
                 part.watcher,
                 Steering(part.engine, core.past, part.watcher, part.clock),
+                webhooks[part.engine.snapshot.tailnet],
             )
             for part in core.parts
             if part.watcher
@@ -315,6 +322,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         throttle=control.throttle,
         desks=desks(core.parts) if settings.policy_by_api else {},
         token_key=control.token_key,
+        webhooks=webhooks,
     )
     metrics = metrics_handler(base.metrics.registry)
     return HttpParts(
@@ -323,6 +331,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         control=[
             *public_handlers(tailnets, control.key, lambda: _hosts(settings, tailnets)),
             raw(TS2021_PATH, WebSocketDoor(control.door)),
+            *core.webhooks.handlers(control.throttle),
             Router("/", route_handlers=[metrics], guards=[require_local]),
         ],
         relay=relay_handlers(relay.service) if relay is not None else [],

@@ -57,6 +57,7 @@ COMMANDS = {
         "suspend",
         "sync",
         "wait",
+        "webhook",
     ),
     "policy": ("can", "check", "codes", "compile", "explain", "fmt", "plan", "test", "who-can"),
     "inventory": ("export",),
@@ -64,10 +65,19 @@ COMMANDS = {
 }
 
 
-LEAVES: list[tuple[str, ...]] = []
+#: Verbs that are nouns with verbs of their own.
+NESTED: dict[tuple[str, str], tuple[str, ...]] = {("gitops", "webhook"): ("add", "drop", "list")}
+
+
+LEAVES: list[tuple[str, ...]] = [(*noun, verb) for noun, verbs in NESTED.items() for verb in verbs]
 for _noun, _verbs in COMMANDS.items():
-    LEAVES += [(_noun, verb) for verb in _verbs] if _verbs else [(_noun,)]
-NOUNS: list[tuple[str, ...]] = [(), *((noun,) for noun, verbs in COMMANDS.items() if verbs)]
+    LEAVES += [(_noun, verb) for verb in _verbs if (_noun, verb) not in NESTED]
+    LEAVES += [] if _verbs else [(_noun,)]
+NOUNS: list[tuple[str, ...]] = [
+    (),
+    *((noun,) for noun, verbs in COMMANDS.items() if verbs),
+    *NESTED,
+]
 
 
 def test_these_are_the_commands() -> None:
@@ -77,6 +87,14 @@ def test_these_are_the_commands() -> None:
         for name, command in root.commands.items()
     }
     assert found == {name: set(verbs) for name, verbs in COMMANDS.items()}
+    inside = {
+        (noun, name): set(command.commands)
+        for noun, group in root.commands.items()
+        if isinstance(group, click.Group)
+        for name, command in group.commands.items()
+        if isinstance(command, click.Group)
+    }
+    assert inside == {names: set(verbs) for names, verbs in NESTED.items()}
 
 
 @pytest.mark.parametrize("command", LEAVES, ids=" ".join)
