@@ -158,6 +158,8 @@ async def test_a_worker_that_died_is_replaced(tmp_path: Path) -> None:
     commit = repository.commit(GOOD)
     source = Source.parse(str(repository.path))
     async with fetching(source, tmp_path / "state" / "policy.git") as fetcher:
+        # The first look asks who signed, whatever is known.
+        assert isinstance(await fetcher.look(known=commit, applied=""), Found)
         await fetcher.warm()
         waiting = fetcher._waiting
         assert waiting is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mergescale.gitops.errors import ReconcileError
 from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.trust import Signatures, Verdict
 
 _EPOCH_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 
@@ -34,8 +35,10 @@ class Repository:
             "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", str(path)
         )
 
-    def git(self, *words: str, stdin: bytes = b"") -> str:
-        """Run git here; return what it printed."""
+    def git(
+        self, *words: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> str:
+        """Run git here, with further environment variables; return what it printed."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": "/nonexistent",
@@ -48,6 +51,7 @@ class Repository:
             "GIT_COMMITTER_NAME": "Ana Example",
             "GIT_COMMITTER_EMAIL": "ana@example.com",
             "GIT_COMMITTER_DATE": self._when,
+            **(variables or {}),
         }
         done = subprocess.run(
             ["git", *words], input=stdin, env=environment, capture_output=True, check=True
@@ -132,12 +136,14 @@ class MemoryFetches:
         commits: id -> files, oldest first; the last one is the tip.
         trouble: raised by every look while it is set.
         looks: (known, applied) of every look.
+        verdict: who vouches for any of the commits.
         gate: looks wait here; open unless a test closes it.
     """
 
     def __init__(self) -> None:
         self.commits: dict[str, dict[str, str]] = {}
         self.trouble: ReconcileError | None = None
+        self.verdict = Verdict(signatures=Signatures.OFF)
         self.looks: list[tuple[str, str]] = []
         self.warmed = 0
         self.closed = False
@@ -150,7 +156,7 @@ class MemoryFetches:
         self.commits[oid] = {"policy.hujson": policy}
         return oid
 
-    async def look(self, *, known: str, applied: str) -> Unchanged | Found:
+    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
         self.looks.append((known, applied))
         await self.gate.wait()
         if self.trouble is not None:
@@ -158,14 +164,16 @@ class MemoryFetches:
         tip = list(self.commits)[-1]
         if tip == known:
             return Unchanged(tip)
+        descends = not applied or tip == accepted or applied in self.commits
         return Found(
             commit=tip,
             subject="change the policy",
             author="Ana Example",
             committed_s=_EPOCH_S,
-            descends=not applied or applied in self.commits,
+            descends=descends,
             files=self.commits[tip],
             faults=[],
+            verdict=self.verdict if descends else None,
         )
 
     async def warm(self) -> None:

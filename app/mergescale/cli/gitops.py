@@ -207,6 +207,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
         [
             ("Repository", where),
             ("In force", f"{in_force}, since {applied}" if status["current"] else "nothing yet"),
+            *_verified(status),
             ("Newest", NOTHING if _is_newest(status) else _commit(status["target"])),
             ("Looked at", moment(status["lastAttempt"]) + _by_whom(status)),
             ("Webhook", _received(status.get("webhook", {}))),
@@ -237,6 +238,12 @@ def _by_whom(status: dict[str, Any]) -> str:
 def _received(webhook: dict[str, Any]) -> str:
     last = webhook.get("lastReceived")
     return f"last received {moment(last)}" if last else "nothing received yet"
+
+
+def _verified(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return who signed the newest commit that was looked at, if signatures are asked for."""
+    by = status["verifiedBy"]
+    return [("Verified by", printable(", ".join(by)))] if by else []
 
 
 def _is_newest(status: dict[str, Any]) -> bool:

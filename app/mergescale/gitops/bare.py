@@ -4,6 +4,8 @@ GitPython leaks resources in long processes and hands its environment on, so thi
 the worker only. Every call is a full argument vector with our options first and ``--`` or
 ``--end-of-options`` before anything that came from configuration or from the repository.
 
+LIMIT(length): all that git is ever asked is in one place, where it can be checked in one reading.
+
 Git's own names: *commit-ish* texts here are full hex object ids or `TIP`, never user input.
 """
 
@@ -30,6 +32,20 @@ _NO_PATH = re.compile(r"path '.*' does not exist in", re.DOTALL)
 #: LIMIT: largest commit subject and author that are kept.
 _LONGEST_LINE = 200
 _LOG_FORMAT = "--format=%H%x00%ct%x00%an%x00%s"
+#: A line of a commit's header about somebody (git-fsck checks that it is one).
+_IDENTITY = re.compile(
+    rb"^(author|committer) [^<>\n]*<([^<>\n]*)> [0-9]+ [+-][0-9]{4}$", re.MULTILINE
+)
+#: What git says of an object that is not there.
+_ABSENT = re.compile(r"could not get object info|Not a valid object name")
+#: Signatures are verified by these programs and by no other, whatever they are made with.
+_VERIFYING: Final[tuple[str, ...]] = (
+    "gpg.program=gpg",
+    "gpg.openpgp.program=gpg",
+    "gpg.ssh.program=ssh-keygen",
+    "gpg.x509.program=false",
+    "gpg.minTrustLevel=undefined",
+)
 
 _HARDENED: Final[tuple[str, ...]] = (
     "core.hooksPath=/dev/null",
@@ -86,6 +102,15 @@ class Commit:
     committed_s: int
     author: str
     subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Who made a commit: e-mails, as the commit says them."""
+
+    oid: str
+    committer: str
+    author: str
 
 
 class Store:
@@ -199,6 +224,58 @@ class Store:
         oid, committed, author, subject = line.decode(errors="replace").rstrip("\n").split("\0", 3)
         return Commit(oid, int(committed), _line(author), _line(subject))
 
+    def holds(self, commit: str) -> bool:
+        """Say whether the commit is here.
+
+        Raises:
+            GitFailed: git could not tell.
+        """
+        try:
+            kind = self._run("cat-file", "-t", self._id(commit))
+        except GitFailed as failed:
+            if _ABSENT.search(failed.stderr):
+                return False
+            raise
+        return kind.strip() == b"commit"
+
+    def made(self, commit: str, *, since: str | None, most: int) -> list[Made]:
+        """Return who made the commit and the ones in its history that `since` does not have.
+
+        Args:
+            commit: the newest, which comes first.
+            since: None for the newest only.
+            most: how many at most.
+        """
+        span = ["-1"] if since is None else [f"--max-count={most}", f"^{self._id(since)}"]
+        listing = self._run("rev-list", "--topo-order", *span, self._id(commit), "--")
+        oids = [self._id(line) for line in listing.splitlines()]
+        contents = self._contents(oids, b"commit")
+        return [_made(oid, contents[oid]) for oid in oids]
+
+    def verified(
+        self, commit: str, *, signers: Path, environment: Mapping[str, str]
+    ) -> tuple[int, str]:
+        """Return git's exit status and words about the signature of a commit.
+
+        SPEC(git-verify-commit): 0 if it is good, 1 if not; nothing is said of what is not signed.
+
+        Args:
+            commit: its id.
+            signers: an allowed signers file.
+            environment: of gpg.
+        """
+        trust = (*_VERIFYING, f"gpg.ssh.allowedSignersFile={signers}")
+        options = [option for setting in trust for option in ("-c", setting)]
+        words = ("verify-commit", "--raw", self._id(commit))
+        status, _, said = self._git.execute(
+            ["git", f"--git-dir={self._path}", *self._options, *options, *words],
+            env=dict(environment),
+            with_extended_output=True,
+            with_exceptions=False,
+            shell=False,
+        )
+        return int(status), str(said)
+
     def entries(self, commit: str, folder: str) -> list[Entry] | None:
         """Return what the folder holds at that commit; None when it is no folder there.
 
@@ -219,12 +296,15 @@ class Store:
 
     def blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of the blobs; the caller knows their sizes."""
-        wanted = [self._id(oid.encode()) for oid in oids]
+        return self._contents(oids, b"blob")
+
+    def _contents(self, oids: Iterable[str], kind: bytes) -> dict[str, bytes]:
+        wanted = [self._id(oid) for oid in oids]
         with tempfile.TemporaryFile() as questions:
             questions.write("".join(f"{oid}\n" for oid in wanted).encode())
             questions.seek(0)
             answers = self._run("cat-file", "--batch", stdin=questions.fileno())
-        return _batch(answers)
+        return _batch(answers, kind)
 
     def _run(self, *words: str, stdin: int | None = None) -> bytes:
         place = [] if words[0] == "init" else [f"--git-dir={self._path}"]
@@ -261,15 +341,27 @@ def _entry(line: bytes) -> Entry:
     return Entry(mode, kind, oid, 0 if size == "-" else int(size), name.decode(errors="replace"))
 
 
-def _batch(answers: bytes) -> dict[str, bytes]:
+def _made(oid: str, commit: bytes) -> Made:
+    """Read a commit's header as it is: what git prints of it, it may have converted.
+
+    SPEC(gitformat: commit): header lines, an empty line, the message.
+    """
+    found = _IDENTITY.findall(commit.partition(b"\n\n")[0])
+    if [role for role, _ in found] != [b"author", b"committer"]:
+        raise GitFailed("fsck error: not one author and one committer")
+    author, committer = (email.decode(errors="replace") for _, email in found)
+    return Made(oid, committer, author)
+
+
+def _batch(answers: bytes, wanted: bytes) -> dict[str, bytes]:
     """Read ``<oid> SP <type> SP <size> LF <contents> LF``, repeated (git-cat-file --batch)."""
     found: dict[str, bytes] = {}
     at = 0
     while at < len(answers):
         end = answers.index(b"\n", at)
         oid, kind, *size = answers[at:end].decode("ascii").split()
-        if kind != "blob":
-            raise GitFailed("an object is not the blob that the tree says")
+        if kind.encode() != wanted:
+            raise GitFailed("an object is not of the kind that it must be")
         start = end + 1
         at = start + int(size[0]) + 1
         found[oid] = answers[start : at - 1]

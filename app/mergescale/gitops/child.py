@@ -14,9 +14,11 @@ from typing import Final
 import msgspec
 
 import mergescale
+from mergescale.gitops import trust
 from mergescale.gitops.errors import Stalled, Transient
 from mergescale.gitops.messages import Failed, Found, Reply, Request, Unchanged
 from mergescale.gitops.source import Source
+from mergescale.gitops.trust import Demands
 
 #: LIMIT: 8 MiB of text in the worst JSON spelling (six bytes for a control character).
 _LONGEST_REPLY: Final = 64 << 20
@@ -33,33 +35,43 @@ class Fetcher:
     Args:
         source: what to fetch.
         store: path of the server's own bare repository; its folder belongs to this object.
+        demands: whose commits are wanted.
     """
 
-    def __init__(self, source: Source, store: Path) -> None:
+    def __init__(self, source: Source, store: Path, demands: Demands | None = None) -> None:
+        self._demands = demands or Demands()
+        #: The demands and what the keys' files held at the last look, empty before the first.
+        self._trusted = ""
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._source = source
         self._store = store
         self._waiting: Popen[bytes] | None = None
 
-    async def look(self, *, known: str, applied: str) -> Unchanged | Found:
+    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
         """Fetch, and read the files if the ref is at another commit than `known`.
+
+        What is known is looked at again once the keys that are trusted have changed.
 
         Args:
             known: full object id looked at last, or empty.
             applied: full object id in force, or empty.
+            accepted: full object id that may come although it does not descend, or empty.
 
         Raises:
             Stalled: only a new commit or another configuration helps.
             Transient: it may work later; also when the worker died or ran out of time.
         """
+        trusted = await asyncio.to_thread(trust.fingerprint, self._demands)
         request = Request(
             url=self._source.url,
             transport=self._source.transport,
             ref=self._source.ref,
             folder=self._source.folder,
             store=str(self._store),
-            known=known,
+            known=known if trusted == self._trusted else "",
             applied=applied,
+            accepted=accepted,
+            demands=self._demands,
             timeout_s=self._source.timeout_s + _GRACE_S,
         )
         match await self._ask(request):
@@ -68,6 +80,8 @@ class Fetcher:
             case Failed() as failed:
                 raise Stalled(failed.reason, failed.message, help=failed.help)
             case reply:
+                # Only who knows the commit judges it; others only ask what there is.
+                self._trusted = trusted if known else self._trusted
                 return reply
 
     async def warm(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mergescale.gitops.trust import Demands, Verdict
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the repository.
@@ -13,6 +15,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         store: path of the server's own bare repository.
         known: commit that was looked at last; when the ref is still there nothing is read.
         applied: commit in force; the new one must descend from it. Empty for none.
+        accepted: commit that may come although it does not descend; empty for none.
+        demands: whose commits are wanted.
         timeout_s: the worker kills itself and its children after this, should the server be gone.
     """
 
@@ -24,6 +28,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     known: str
     applied: str
     timeout_s: float
+    accepted: str = ""
+    demands: Demands = Demands()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
@@ -50,8 +56,9 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
         commit: full hex object id.
         committed_s: committer date, seconds since 1970.
         descends: the commit in force is an ancestor of it, or nothing is in force.
-        files: name in the watched folder -> text; empty when it does not descend.
+        files: name in the watched folder -> text; empty when it may not come into force.
         faults: files that could not be read as text.
+        verdict: who vouches for it; None when that was not looked at.
     """
 
     commit: str
@@ -61,6 +68,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     descends: bool
     files: dict[str, str]
     faults: list[Fault]
+    verdict: Verdict | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -18,6 +18,7 @@ import structlog
 
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.record import Following
+from mergescale.gitops import trust
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.sharing import Sharing
@@ -36,12 +37,13 @@ log = structlog.get_logger()
 class Fetches(Protocol):
     """What asks git; `child.Fetcher` is the real one."""
 
-    async def look(self, *, known: str, applied: str) -> Unchanged | Found:
+    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
         """Say where the ref is, and read the files if that is not `known`.
 
         Args:
             known: full object id looked at last, or empty.
             applied: full object id in force, or empty.
+            accepted: full object id that may come although it does not descend, or empty.
 
         Raises:
             Stalled: only a new commit or another configuration helps.
@@ -142,11 +144,11 @@ class Reconciler:
         async with self._one_at_a_time:
             snapshot = self._engine.snapshot
             applied = _followed(snapshot.deployment)
-            reply = await self._fetcher.look(known=applied, applied=applied)
+            reply = await self._ask("", applied)
             if not isinstance(reply, Found) or reply.commit == applied:
                 return None
-            found = await self._descending(reply)
-        return await asyncio.to_thread(prepare, found, snapshot)
+        self._demand(reply)
+        return await asyncio.to_thread(prepare, reply, snapshot)
 
     @property
     def elsewhere(self) -> bool:
@@ -157,7 +159,7 @@ class Reconciler:
         """Say that another replica follows the repository; its newest commit is judged anew later."""
         self.trouble, self._judged, self._verdict = None, "", None
         self._status = replace(self._status, target=None, problems=(), attempts=0)
-        states = dict.fromkeys(("fetched", "valid", "tested", "applied", "stalled"))
+        states = dict.fromkeys(("fetched", "verified", "valid", "tested", "applied", "stalled"))
         message = "the repository is followed by another replica of this server"
         self._tell(reason="FollowedElsewhere", message=message, **states)
 
@@ -204,7 +206,7 @@ class Reconciler:
         applied = _followed(self._engine.snapshot.deployment)
         judged = "" if retry or self._is_outdated(applied) else self._judged
         try:
-            reply = await self._fetcher.look(known=judged, applied=applied)
+            reply = await self._ask(judged, applied)
         except ReconcileError as error:
             self._told_unfetched(error)
             raise
@@ -214,6 +216,8 @@ class Reconciler:
                 await self._judge(found)
             case Found(commit=commit) | Unchanged(commit=commit):
                 if commit == applied:
+                    if isinstance(reply, Found):
+                        self._status = trust.told(self._status, reply.verdict, self._clock.now())
                     self._settle(commit, self._clock.now())
                 if self._verdict is not None:
                     self._told_refused(self._verdict)
@@ -225,25 +229,24 @@ class Reconciler:
             return self._judged != applied
         return not _same_wishes(self._wishes, self._engine.snapshot.following)
 
-    async def _descending(self, found: Found) -> Found:
-        """Return a commit that may follow the one in force, with its files."""
-        if found.descends:
-            return found
-        snapshot = self._engine.snapshot
-        if found.commit == snapshot.following.accepted:
-            # Files of what does not descend are not read; of what follows nothing they are.
-            reply = await self._fetcher.look(known="", applied="")
-            if isinstance(reply, Found) and reply.commit == found.commit:
-                return reply
-        raise _rewritten(snapshot.deployment, found.commit)
+    async def _ask(self, known: str, applied: str) -> Unchanged | Found:
+        accepted = self._engine.snapshot.following.accepted
+        return await self._fetcher.look(known=known, applied=applied, accepted=accepted)
+
+    def _demand(self, found: Found) -> None:
+        """Let pass what may follow the commit in force, and comes from whom it must."""
+        if not found.descends:
+            raise _rewritten(self._engine.snapshot.deployment, found.commit)
+        trust.demand(found.verdict)
 
     async def _judge(self, found: Found) -> None:
         """Take a commit through the stages; remember the verdict."""
-        self._status = replace(self._status, target=_info(found))
+        target = replace(self._status, target=_info(found))
+        self._status = trust.told(target, found.verdict, self._clock.now())
         snapshot = self._engine.snapshot
         self._wishes = snapshot.following
         try:
-            found = await self._descending(found)
+            self._demand(found)
             attempt = await asyncio.to_thread(prepare, found, snapshot)
             await self._apply(attempt)
         except Transient as error:

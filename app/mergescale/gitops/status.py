@@ -21,6 +21,7 @@ class ConditionName(StrEnum):
     """
 
     FETCHED = "Fetched"
+    VERIFIED = "Verified"
     VALID = "Valid"
     TESTED = "Tested"
     APPLIED = "Applied"
@@ -75,6 +76,7 @@ class Status:
         current: the commit in force.
         applied: when it came into force.
         target: the newest commit seen; differs from `current` while it is bad or under way.
+        verified_by: who signed what was verified last; names and keys, newest first.
         problems: what is wrong with `target`; warnings of a good commit are here too.
         last_success: when the repository was last reached and its newest commit in force.
         last_attempt: when it was last looked at.
@@ -88,6 +90,7 @@ class Status:
     current: CommitInfo | None = None
     applied: datetime | None = None
     target: CommitInfo | None = None
+    verified_by: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     last_success: datetime | None = None
     last_attempt: datetime | None = None
@@ -135,6 +138,7 @@ class Status:
                 }
                 for name, one in self.conditions.items()
             ],
+            "verifiedBy": list(self.verified_by),
             "problems": [_problem(one) for one in self.problems],
             "lastSuccess": time_json(self.last_success),
             "lastAttempt": time_json(self.last_attempt),

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ import msgspec
 from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment
 from mergescale.gitops.messages import Fault, Found, Reply, Request, Unchanged
 from mergescale.gitops.sayings import MISSING, UNWRITABLE, blamed, classified
+from mergescale.gitops.signatures import verify
+from mergescale.gitops.trust import Verdict
 
 #: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
 _RLIMITS: Final = (
@@ -72,8 +75,11 @@ def _look(request: Request, store: Store) -> Reply:
     if commit == request.known:
         return Unchanged(commit)
     about = store.describe(commit)
-    descends = not request.applied or store.descends(commit, request.applied)
-    files, faults = read_files(store, commit, request.folder) if descends else ({}, [])
+    free = not request.applied or commit == request.accepted
+    descends = free or store.descends(commit, request.applied)
+    verdict = _verdict(request, store, commit) if descends else None
+    wanted = verdict is not None and not verdict.reason
+    files, faults = read_files(store, commit, request.folder) if wanted else ({}, [])
     return Found(
         commit=commit,
         subject=about.subject,
@@ -82,6 +88,18 @@ def _look(request: Request, store: Store) -> Reply:
         descends=descends,
         files=files,
         faults=faults,
+        verdict=verdict,
+    )
+
+
+def _verdict(request: Request, store: Store, commit: str) -> Verdict:
+    return verify(
+        store,
+        commit,
+        applied=request.applied,
+        demands=request.demands,
+        scratch=Path(request.store).with_suffix(".trust"),
+        now=datetime.now(UTC),  # noqa: TID251 - by which ssh-keygen and gpg go
     )
 
 

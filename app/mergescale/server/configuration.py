@@ -19,9 +19,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from mergescale.gitops.source import Source
+from mergescale.gitops.trust_store import examined
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.logs import masked
 from mergescale.server.settings import Repository, Settings
+from mergescale.server.system import SystemClock
 from mergescale.server.tls import certificate_files
 from mergescale.store.database import parse_url
 
@@ -134,6 +136,10 @@ def _told(error: ValidationError, origins: _Origins) -> Iterator[Problem]:
 
 def _fields_at(where: tuple[str, ...]) -> Mapping[str, object]:
     model: type[BaseModel] = Repository if where[:1] == ("tailnets",) else Settings
+    for name in where[2:]:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
     return model.model_fields
 
 
@@ -146,16 +152,18 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
-    """Try what can be tried without starting: addresses of repositories, database, certificate."""
+    """Try what can be tried without starting: repositories, keys, database, certificate."""
     trials: dict[str, Callable[[], object]] = {
         "database_url": lambda: parse_url(settings.database),
     }
     if (files := certificate_files(settings)) is not None:
         trials["tls_certificate"] = files.context
+    now = SystemClock().now()
     for tailnet, repository in settings.repositories.items():
         name = f"tailnets.{tailnet}" if tailnet in settings.tailnets else "repository"
         if repository is not None:
             trials[name] = partial(_parse, repository)
+            trials[f"{name}.trust"] = partial(examined, repository.trust.demands, now)
     for name, trial in trials.items():
         try:
             trial()
@@ -179,7 +187,8 @@ def _shown(value: Any) -> str:
         case dict():
             return "; ".join(f"{name}: {_shown(one)}" for name, one in value.items())
         case Repository():
-            return masked(f"{value.url} ({value.branch})")
+            signed = f", signatures {value.trust.signatures}" if value.trust.demands.any else ""
+            return masked(f"{value.url} ({value.branch}{signed})")
         case tuple() | list():
             return ", ".join(str(one) for one in value)
         case _:

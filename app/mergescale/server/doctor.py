@@ -25,6 +25,7 @@ from cryptography import x509
 
 from mergescale.gitops.child import Fetcher
 from mergescale.gitops.source import Source
+from mergescale.gitops.trust_store import StoreUnreadable, examined
 from mergescale.identity.masterkey import MasterKey
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.keys import PrivateKey
@@ -261,6 +262,18 @@ def _repositories(case: _Case) -> Iterator[Finding]:
         )
 
 
+def _trust(case: _Case) -> Iterator[Finding]:
+    for name, repository in case.settings.repositories.items():
+        if repository is None or not repository.trust.demands.any:
+            continue
+        try:
+            told = examined(repository.trust.demands, SystemClock().now())
+        except StoreUnreadable as error:
+            yield Finding("trust", State.BAD, f"{name}: {error.message}", error.help)
+        else:
+            yield Finding("trust", State.GOOD, f"{name}: {told}")
+
+
 async def _fetch(source: Source) -> str:
     """Fetch into a folder of its own; return the newest commit."""
     with tempfile.TemporaryDirectory() as folder:
@@ -375,5 +388,6 @@ _CHECKS: Final[Mapping[str, Callable[[_Case], Iterator[Finding]]]] = {
     "tls": _certificate,
     "ports": _ports,
     "relay": _relay,
+    "trust": _trust,
     "repository": _repositories,
 }

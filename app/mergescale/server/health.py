@@ -27,7 +27,9 @@ from mergescale.store.database import Database
 
 #: LIMIT: how old what is known of other processes' commits may be; some looks may fail.
 STALE_S: Final = 5 * POLL_S
-_HEALTHY_IF_TRUE: Final = frozenset({ConditionName.FETCHED, ConditionName.APPLIED})
+_HEALTHY_IF_TRUE: Final = frozenset(
+    {ConditionName.FETCHED, ConditionName.VERIFIED, ConditionName.APPLIED}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mergescale.gitops.trust import Demands, Signatures
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.proxies import parse_proxies
@@ -77,6 +78,54 @@ def _listed(value: object) -> object:
 ListenText = Annotated[str, AfterValidator(_listen)]
 
 
+#: An e-mail, or ``*@domain``.
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s*]+$", max_length=254)]
+
+
+class Trust(BaseModel, frozen=True, extra="forbid"):
+    """Whose commits come into force.
+
+    Attributes:
+        signatures: which commits must be signed: none, the one that comes into force, or every
+            one since the one in force.
+        ssh_signers: allowed signers file of OpenSSH.
+        gpg_keys: OpenPGP keys, as ``gpg --export`` writes them.
+        committers, authors: e-mails or ``*@domain``; empty for anybody.
+    """
+
+    signatures: Signatures = Signatures.OFF
+    ssh_signers: Path | None = None
+    gpg_keys: Path | None = None
+    committers: tuple[Email, ...] = ()
+    authors: tuple[Email, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Trust:
+        keys = self.ssh_signers or self.gpg_keys
+        if self.signatures is not Signatures.OFF and not keys:
+            raise ValueError("signatures need ssh_signers or gpg_keys, or no commit is good")
+        if keys and "signatures" not in self.model_fields_set:
+            raise ValueError('keys are named but "signatures" does not say "head" or "strict"')
+        return self
+
+    @property
+    def demands(self) -> Demands:
+        """The same for who looks at commits; paths are absolute."""
+        signers, keys = ("" if one is None else str(one.absolute()) for one in self.files)
+        return Demands(
+            signatures=self.signatures,
+            ssh_signers=signers,
+            gpg_keys=keys,
+            committers=self.committers,
+            authors=self.authors,
+        )
+
+    @property
+    def files(self) -> tuple[Path | None, Path | None]:
+        """Signers and keys."""
+        return self.ssh_signers, self.gpg_keys
+
+
 class Repository(BaseModel, frozen=True, extra="forbid"):
     """The watched repository of one tailnet.
 
@@ -86,12 +135,14 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
         branch: the branch in force.
         path: folder of the policy files inside the repository; empty for its root.
         poll_s: seconds between looks; None: 0.25 for a local path, 30 for a remote.
+        trust: whose commits come into force.
     """
 
     url: str = ""
     branch: str = "main"
     path: str = ""
     poll_s: float | None = Field(default=None, gt=0)
+    trust: Trust = Trust()
 
 
 class Settings(BaseSettings):

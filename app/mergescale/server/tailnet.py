@@ -165,7 +165,7 @@ def watcher_of(
         repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
     )
     store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
-    fetcher = Fetcher(source, store)
+    fetcher = Fetcher(source, store, repository.trust.demands)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
     reconciler.sharing.delivery = delivery
     return Watcher(reconciler, fetcher, source, clock)

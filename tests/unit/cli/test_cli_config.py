@@ -108,3 +108,41 @@ def test_settings_that_contradict_each_other_have_no_place() -> None:
     """It is said what is wrong with them together."""
     ended = CommandLine((), {"MERGESCALE_TLS_KEY": "key.pem"})("config", "check")
     assert (ended.code, ended.err) == (1, "error: tls_certificate and tls_key go together\n")
+
+
+def test_keys_that_commits_must_be_signed_with_are_tried(tmp_path: Path) -> None:
+    """A file that is not there would keep every commit away; the mode shows."""
+    file, gone = tmp_path / "mergescale.toml", tmp_path / "signers"
+    text = f'[tailnets.corp]\nurl = "/p"\n[tailnets.corp.trust]\nssh_signers = "{gone}"\n'
+    file.write_text(f'{text}signatures = "head"\n', "utf-8")
+    ended = CommandLine()("config", "check", "--config", file)
+    assert ended.code == 1
+    assert ended.err == (
+        f'error: {file}:3: tailnets.corp.trust: the file of allowed signers "{gone}" cannot be'
+        " read: no such file or directory"
+        " (until it can no commit comes into force; what is in force stays)\n"
+    )
+    assert "corp: /p (main, signatures head)" in ended.out
+
+
+def test_trust_that_would_be_none_is_refused(tmp_path: Path) -> None:
+    """Keys without a mode, a mode without keys, a name that is none, an odd e-mail."""
+    file = tmp_path / "mergescale.toml"
+    texts = (
+        'ssh_signers = "/s"',
+        'signatures = "strict"',
+        'signature = "head"',
+        'committers = ["*@*"]',
+    )
+    told = []
+    for text in texts:
+        file.write_text(f'[tailnets.corp]\nurl = "/p"\n[tailnets.corp.trust]\n{text}\n', "utf-8")
+        ended = CommandLine()("config", "check", "--config", file)
+        assert ended.code == 1
+        told.append(ended.err.partition("tailnets.corp.trust")[2].splitlines()[0])
+    assert told == [
+        ': keys are named but "signatures" does not say "head" or "strict"',
+        ": signatures need ssh_signers or gpg_keys, or no commit is good",
+        '.signature: no such setting; did you mean "signatures"?',
+        ".committers.0: string should match pattern '^[^@\\s]+@[^@\\s*]+$'",
+    ]

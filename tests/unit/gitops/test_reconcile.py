@@ -66,6 +66,7 @@ def conditions(status: Status) -> dict[str, tuple[bool | None, str]]:
 
 FOLLOWING = {
     "Fetched": (True, "Fetched"),
+    "Verified": (None, "Off"),
     "Valid": (True, "Valid"),
     "Tested": (True, "TestsPassed"),
     "Applied": (True, "Applied"),
@@ -110,6 +111,7 @@ async def test_a_good_commit_comes_into_force() -> None:
             BAD,
             {
                 "Fetched": (True, "Fetched"),
+                "Verified": (None, "Off"),
                 "Valid": (False, "Invalid"),
                 "Tested": (None, "NotReached"),
                 "Applied": (False, "Invalid"),
@@ -120,6 +122,7 @@ async def test_a_good_commit_comes_into_force() -> None:
             FAILING,
             {
                 "Fetched": (True, "Fetched"),
+                "Verified": (None, "Off"),
                 "Valid": (True, "Valid"),
                 "Tested": (False, "TestsFailed"),
                 "Applied": (False, "TestsFailed"),
@@ -242,9 +245,10 @@ async def test_after_a_restart_the_commit_in_force_still_is() -> None:
         status = await later.sync()
         assert status.current is not None
         assert status.current.commit == commit
-        assert conditions(status) == {**FOLLOWING, "Fetched": (False, "Unreachable")}
+        unasked = {**FOLLOWING, "Verified": (None, "NotYet")}
+        assert conditions(status) == {**unasked, "Fetched": (False, "Unreachable")}
         branch.trouble, branch.commits = None, here.branch.commits
-        assert conditions(await later.sync()) == FOLLOWING
+        assert conditions(await later.sync()) == unasked
         assert here.engine.snapshot.revision == revision
 
 
@@ -259,6 +263,7 @@ async def test_rewritten_history_is_refused() -> None:
         assert here.applied == commit
         assert conditions(status) == {
             "Fetched": (True, "Fetched"),
+            "Verified": (None, "NotReached"),
             "Valid": (None, "NotReached"),
             "Tested": (None, "NotReached"),
             "Applied": (False, "HistoryRewritten"),

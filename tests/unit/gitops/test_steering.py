@@ -86,6 +86,7 @@ async def test_while_it_is_suspended_commits_are_judged_and_not_applied() -> Non
         assert here.applied == good
         assert here.said() == {
             "Fetched": (True, "Fetched"),
+            "Verified": (None, "Off"),
             "Valid": (True, "Valid"),
             "Tested": (True, "TestsPassed"),
             "Applied": (False, "Suspended"),
