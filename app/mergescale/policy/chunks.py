@@ -102,7 +102,7 @@ class FilterAccess:
     def _filter(self, seat: Seat) -> Chunks:
         found: dict[str, FilterRule] = {}
         for part in self.parts(seat.targets):
-            self._put(found, part.rule, self._chunk(part, seat))
+            self._put(found, part, seat)
         self._put_own(found, seat)
         return found
 
@@ -112,21 +112,20 @@ class FilterAccess:
             return
         kinds = self._resolved.policy.targets
         for rule in self._resolved.policy.own_rules:
-            sources = self._own_sources(self.senders_of(rule, seat.owner))
-            targets = tuple((kinds[one], ports) for one, ports in rule.targets)
-            self._put(found, rule, filter_rule(rule, targets, seat, sources))
+            if senders := self.senders_of(rule, seat.owner):
+                targets = tuple((kinds[one], ports) for one, ports in rule.targets)
+                sources = self._own_sources(senders)
+                found[rule.name] = filter_rule(rule, targets, seat, sources)
 
-    def _put(self, found: dict[str, FilterRule], rule: CompiledRule, chunk: FilterRule) -> None:
-        if chunk.sources.texts:
-            found[rule.name] = chunk
-
-    def _chunk(self, part: Part, seat: Seat) -> FilterRule:
+    def _put(self, found: dict[str, FilterRule], part: Part, seat: Seat) -> None:
+        """Put what a rule means at the node, unless nobody is let in by it."""
         chunk = None if part.key is None else self._memory.shared.get(part.key)
         if chunk is None:
             chunk = filter_rule(part.rule, part.targets, seat, self._sources(part.rule.source))
             if part.key is not None:
                 self._memory.shared[part.key] = chunk
-        return chunk
+        if chunk.sources.texts:
+            found[part.rule.name] = chunk
 
     def _sources(self, number: int) -> Sources:
         found = self._memory.sources.get(number)
@@ -186,8 +185,7 @@ class FilterAccess:
             if slots >> slot & 1:
                 found.pop(rule.name, None)
                 if rule.among & seat.targets:
-                    part = self._part(rule, seat.targets)
-                    self._put(found, rule, self._chunk(part, seat))
+                    self._put(found, self._part(rule, seat.targets), seat)
         if common.own >> slot & 1:
             self._put_own(found, seat)
         return found
