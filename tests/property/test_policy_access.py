@@ -17,7 +17,7 @@ from mergescale.domain.prefixes import is_exit, sort_key
 from mergescale.domain.record import Drop, Put, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role, User
-from mergescale.kernel.ids import NodeId, UserId
+from mergescale.kernel.ids import NodeId, Slot, UserId
 from mergescale.policy.places import INTERNET
 from support.clock import START
 from support.policies import admits, holds, policy
@@ -273,6 +273,43 @@ def test_what_an_edit_leaves_alone_is_taken_over_and_right(
     assert found == unordered(answers(replace(new, access=fresh)))
 
 
+any_rule = st.one_of(plain_rules(), plain_rules(), own_rules(), grants())
+edits = st.one_of(
+    st.tuples(st.just("put"), st.integers(0, 9), any_rule),
+    st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.just("members"), st.sampled_from([GROUPS, {**GROUPS, "group:g": []}])),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    acls=st.lists(any_rule, min_size=3, max_size=6),
+    story=st.lists(st.tuples(edits, st.sets(st.integers(0, 5)), st.none() | steps), max_size=5),
+)
+def test_edits_upon_edits_are_taken_over_and_right(
+    acls: list[TEXT], story: list[tuple[Any, ...]]
+) -> None:
+    """Small edits one after another, some filters asked for between them: still as from scratch."""
+    snapshot, groups = under(acls), GROUPS
+    for edit, asked, change in story:
+        for slot in asked:
+            snapshot.access.chunks(Slot(slot))
+        match edit:
+            case "put", at, rule:
+                acls = [*acls[: at % len(acls)], rule, *acls[at % len(acls) + 1 :]]
+            case "move", at, to:
+                rest = [*acls]
+                rest.insert(to % len(acls), rest.pop(at % len(acls)))
+                acls = rest
+            case _, members:
+                groups = members
+        compiled = policy(text_of(acls, groups))
+        after = snapshot if change is None else snapshot.apply(writes_of(snapshot, change))[0]
+        snapshot = replace(after, access=compiled.resolve(after, snapshot.access))
+        fresh = replace(after, access=compiled.resolve(after))
+        assert unordered(answers(snapshot)) == unordered(answers(fresh))
+
+
 def test_an_edit_keeps_the_filters_it_does_not_concern() -> None:
     """The very objects, so that nobody compares them again."""
     web = {"action": "accept", "src": ["ana@example.com"], "dst": ["tag:b:80"]}
@@ -288,6 +325,34 @@ def test_an_edit_keeps_the_filters_it_does_not_concern() -> None:
         if new.chunks(slot) is old.access.chunks(slot)
     ]
     assert untouched == ["n3", "n4", "n5", "n6"]
+
+
+def test_an_edit_keeps_the_chunks_of_the_rules_beside_it() -> None:
+    """A filter that an edit concerns differs in that rule alone; the others are the same objects."""
+    lab = {"action": "accept", "src": ["group:h"], "dst": ["tag:b:22"]}
+    own = {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}
+    web = {"action": "accept", "src": ["ana@example.com"], "dst": ["tag:b:80", "group:g:80"]}
+    old = under([lab, web, own])
+    answers(old)
+    edited = {**lab, "dst": ["tag:b:23", "group:g:23"]}
+    new = policy(text_of([edited, web, own])).resolve(old, old.access)
+
+    kept_ports = {
+        old.nodes[node].name: [
+            one.destinations[0].first
+            for name, one in new.chunks(slot).items()
+            if one is old.access.chunks(slot).get(name)
+        ]
+        for node, slot in old.slots.of.items()
+    }
+    assert {name: sorted(ports) for name, ports in kept_ports.items()} == {
+        "n1": [0, 80],
+        "n2": [0, 80],
+        "n3": [0],
+        "n4": [0, 80],
+        "n5": [],
+        "n6": [80],
+    }
 
 
 @settings(max_examples=60, deadline=None)

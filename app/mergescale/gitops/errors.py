@@ -30,9 +30,9 @@ class Stalled(ReconcileError):
 
 
 class HeldBack(Stalled):
-    """Raised when a good commit is not to come into force by itself, by what operators said.
+    """Raised when an operator does not want a good commit to come into force by itself.
 
-    Its reason is ``Suspended``, ``Skipped``, ``GateRefused`` or ``Frozen``.
+    Its reason is ``Suspended`` or ``Skipped``.
     """
 
     code = "gitops.held-back"

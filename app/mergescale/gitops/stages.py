@@ -99,8 +99,8 @@ def test(attempt: Attempt) -> Attempt:
 
 
 def compile_policy(attempt: Attempt) -> Attempt:
-    """Resolve the policy against the nodes there are."""
-    access = attempt.declared.policy.resolve(attempt.against)
+    """Resolve the policy against the nodes there are, taking over what stays as it is in force."""
+    access = attempt.declared.policy.resolve(attempt.against, attempt.against.access)
     return replace(attempt, access=access)
 
 

@@ -24,7 +24,6 @@ class ConditionName(StrEnum):
     VERIFIED = "Verified"
     VALID = "Valid"
     TESTED = "Tested"
-    PLANNED = "Planned"
     APPLIED = "Applied"
     STALLED = "Stalled"
 

@@ -15,7 +15,6 @@ from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
 from mergescale.plan.difference import Difference, Row, difference
 from mergescale.plan.flows import Flow, Place, places_of, spelt
-from mergescale.plan.gates import Connections, Limits, judge
 from mergescale.plan.model import (
     VERSION,
     Blast,
@@ -42,7 +41,7 @@ class Side:
     """One side of the comparison.
 
     Attributes:
-        tree: `tree_of` the texts.
+        tree: names the texts, e.g. git's tree id.
         declaration: what they say.
         snapshot: the tailnet under it; both sides have the same nodes in the same slots.
     """
@@ -52,24 +51,14 @@ class Side:
     snapshot: Snapshot
 
 
-def tree_of(files: Mapping[str, str]) -> str:
-    """Return a hash of the watched folder's files.
-
-    Not git's tree: the server, which knows texts, and whoever has a work tree say the same.
-    """
-    return _hash(*(part for name in sorted(files) for part in (name, files[name])))
-
-
-def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = None) -> Plan:
+def make_plan(base: Side, head: Side, inventory: str) -> Plan:
     """Compare two sides.
 
     Args:
         base: what is in force.
         head: what is proposed.
-        inventory: `netmap.inventory.revision` of the nodes and users.
-        limits: of the gates; None asks none.
+        inventory: names the nodes and users, e.g. a hash of the inventory.
     """
-    judged = judge(base.snapshot, head.snapshot, limits or Limits())
     found = difference(base.snapshot, head.snapshot)
     wording = Wording(head.snapshot, base.snapshot)
     gained = tuple(_reach(found.gained, found, wording, head.snapshot))
@@ -87,9 +76,8 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
         nodes=effects,
         identity=_identity(base, head),
         tests=_tests(base, head),
-        blast=_blast(found, head.snapshot, len(effects), judged.connections),
+        blast=_blast(found, head.snapshot, len(effects)),
         unresolved=_unresolved(_policy(head), head.snapshot),
-        gates=() if limits is None else judged.findings,
     )
 
 
@@ -177,7 +165,7 @@ def _edges(
     return tuple(sorted(edges))
 
 
-def _blast(found: Difference, snapshot: Snapshot, nodes: int, ends: Connections) -> Blast:
+def _blast(found: Difference, snapshot: Snapshot, nodes: int) -> Blast:
     touched: dict[Slot, int] = {}
     for row in (*found.gained, *found.lost):
         touched[row.slot] = touched.get(row.slot, 0) | row.sources
@@ -185,7 +173,7 @@ def _blast(found: Difference, snapshot: Snapshot, nodes: int, ends: Connections)
     pairs = sum(
         (found.who.nodes(bits) & ~(1 << slot)).bit_count() for slot, bits in touched.items()
     )
-    return Blast(pairs, total * (total - 1), nodes, ends.gained, ends.lost)
+    return Blast(pairs, total * (total - 1), nodes)
 
 
 # ---------------------------------------------------------------------------- nodes

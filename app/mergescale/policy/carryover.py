@@ -10,83 +10,61 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mergescale.domain.slots import each_bit
-from mergescale.policy.compiled import CompiledPolicy
-from mergescale.policy.membership import Table
+from mergescale.policy.compiled import CompiledRule
+from mergescale.policy.resolved import Resolved
 
 
-class Index(NamedTuple):
-    """Rules by what they start from and lead to, for one table.
-
-    Attributes:
-        reach: by rule, the slots it leads to.
-        reached_from: by source, the slots that its rules lead to.
-        let_in: by target, the slots that its rules let in.
-        rules_to: by target, its rules.
-    """
-
-    reach: tuple[int, ...]
-    reached_from: tuple[int, ...]
-    let_in: tuple[int, ...]
-    rules_to: tuple[tuple[int, ...], ...]
-
-
-class Resolved(NamedTuple):
-    """A policy with the table of its nodes."""
-
-    policy: CompiledPolicy
-    table: Table
-    rules: Index
-
-
-def index_of(policy: CompiledPolicy, table: Table) -> Index:
-    """Make the index of a table."""
-    reach: list[int] = []
-    reached_from = [0] * len(table.sources)
-    let_in = [0] * len(table.targets)
-    rules_to: list[list[int]] = [[] for _ in table.targets]
-    for number, rule in enumerate(policy.rules):
-        slots = 0
-        for target in each_bit(rule.among):
-            slots |= table.targets[target]
-            let_in[target] |= table.sources[rule.source]
-            rules_to[target].append(number)
-        reach.append(slots)
-        reached_from[rule.source] |= slots
-    return Index(tuple(reach), tuple(reached_from), tuple(let_in), tuple(map(tuple, rules_to)))
-
-
-def packets_to(policy: CompiledPolicy, table: Table) -> tuple[int, ...]:
-    """Return, by target, the slots that rules about packets let in."""
-    let_in = [0] * len(table.targets)
-    for rule in policy.rules:
-        if not rule.capabilities:
-            for target in each_bit(rule.among):
-                let_in[target] |= table.sources[rule.source]
-    return tuple(let_in)
-
-
-def compare(old: Resolved, new: Resolved) -> tuple[dict[int, int], int]:
-    """Compare two policies over slots of one generation.
+class Common(NamedTuple):
+    """What two policies over slots of one generation have in common, and where they differ.
 
     A rule is the same in both when it has the same name, which says what it says, and its source
     list comes out the same.
 
-    Returns:
-        The source lists of `new` that come out the same, number -> their number in `old`; and the
-        slots whose filter may differ.
+    Attributes:
+        lists: source lists that come out the same, number in the new one -> in the old one.
+        moved: slots of nodes whose filters may have nothing in common.
+        dropped: the name of a rule that is no more, and the slots that it led to.
+        renewed: a rule, and the slots at which what it means may differ from before.
+        own: slots at which what rules to ``autogroup:self`` mean may differ.
     """
+
+    lists: Mapping[int, int]
+    moved: int
+    dropped: tuple[tuple[str, int], ...]
+    renewed: tuple[tuple[CompiledRule, int], ...]
+    own: int
+
+    @property
+    def stale(self) -> int:
+        """The slots whose filter may differ."""
+        stale = self.moved | self.own
+        for _, slots in (*self.dropped, *self.renewed):
+            stale |= slots
+        return stale
+
+
+def compare(old: Resolved, new: Resolved) -> Common:
+    """Compare two policies over slots of one generation."""
+    moved = _moved(old, new)
     numbers = {one: number for number, one in enumerate(old.policy.sources)}
     routed = new.table.subnets == old.table.subnets
-    alike: dict[int, int] = {}
+    lists: dict[int, int] = {}
     for number, one in enumerate(new.policy.sources):
         other = numbers.get(one)
         if other is None or (one.everyone and not routed):
             continue
-        if new.table.listed[number] == old.table.listed[other]:
-            alike[number] = other
-    moved = _moved(old, new)
-    alike = {mine: other for mine, other in alike.items() if not new.table.listed[mine] & moved}
-    return alike, moved | _ruled(old, new, alike) | _own(old, new, moved)
+        mine = new.table.listed[number]
+        if mine == old.table.listed[other] and not mine & moved:
+            lists[number] = other
+    kept = _kept(old, new, lists)
+    own = _own(old, new, moved)
+    dropped = [
+        (rule.name, slots)
+        for rule, slots in zip(old.policy.rules, old.index.reach, strict=True)
+        if rule.name not in kept
+    ]
+    dropped += [(rule.name, own) for rule in old.policy.own_rules]
+    return Common(lists, moved, tuple(dropped), _renewed(old, new, kept), own)
 
 
 def _moved(old: Resolved, new: Resolved) -> int:
@@ -100,26 +78,33 @@ def _moved(old: Resolved, new: Resolved) -> int:
     return moved
 
 
-def _ruled(old: Resolved, new: Resolved, alike: Mapping[int, int]) -> int:
-    """Return whom a rule concerns that is not the same, or is not among the same targets."""
+def _kept(old: Resolved, new: Resolved, lists: Mapping[int, int]) -> frozenset[str]:
+    """Return the names of the rules that are the same in both."""
+    was = {rule.name: rule.source for rule in old.policy.rules}
+    return frozenset(
+        rule.name
+        for rule in new.policy.rules
+        if rule.name in was and lists.get(rule.source) == was[rule.name]
+    )
+
+
+def _renewed(
+    old: Resolved, new: Resolved, kept: frozenset[str]
+) -> tuple[tuple[CompiledRule, int], ...]:
+    """Return rules that are not the same wherever they lead, others where their targets differ."""
     numbers = {one: number for number, one in enumerate(old.policy.targets)}
     differing = tuple(
         mine if (other := numbers.get(one)) is None else mine ^ old.table.targets[other]
         for one, mine in zip(new.policy.targets, new.table.targets, strict=True)
     )
-    was = {rule.name: number for number, rule in enumerate(old.policy.rules)}
-    stale = 0
-    for number, rule in enumerate(new.policy.rules):
-        other = was.get(rule.name)
-        if other is not None and alike.get(rule.source) == old.policy.rules[other].source:
-            del was[rule.name]
+    renewed: list[tuple[CompiledRule, int]] = []
+    for rule, reach in zip(new.policy.rules, new.index.reach, strict=True):
+        slots = 0 if rule.name in kept else reach
+        if rule.name in kept:
             for target in each_bit(rule.among):
-                stale |= differing[target]
-        else:
-            stale |= new.rules.reach[number]
-    for number in was.values():
-        stale |= old.rules.reach[number]
-    return stale
+                slots |= differing[target]
+        renewed.append((rule, slots))
+    return tuple((rule, slots) for rule, slots in renewed if slots)
 
 
 def _own(old: Resolved, new: Resolved, moved: int) -> int:
@@ -135,6 +120,6 @@ def _own(old: Resolved, new: Resolved, moved: int) -> int:
     if mine or theirs:
         for user in new.table.own.keys() | old.table.own.keys():
             now, was = new.table.own.get(user, 0), old.table.own.get(user, 0)
-            if now != was or (now | was) & differing:
+            if (now | was) & differing:
                 stale |= now | was
     return stale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 from mergescale.domain.node import Node
@@ -20,7 +21,14 @@ def attributes_of(node: Node) -> dict[str, Attribute]:
     Lower-case names of systems, versions without the part after the number, and
     ``node:tsAutoUpdate`` from tailcfg.Hostinfo.AllowsUpdate, which clients leave out for no.
     """
-    said = json.loads(node.hostinfo)
+    return _said(node.hostinfo) | {one.name: one.value for one in node.custom}
+
+
+#: LIMIT: one for each of 16,000 nodes; what a client says changes less often than policies do.
+@lru_cache(maxsize=16_384)
+def _said(hostinfo: bytes) -> dict[str, Attribute]:
+    """Return what a client says of its device; shared, so nobody may change it."""
+    said = json.loads(hostinfo)
     found: dict[str, Attribute] = {"node:tsAutoUpdate": said.get("AllowsUpdate") is True}
     if system := _text(said, "OS"):
         found["node:os"] = system.casefold()
@@ -32,7 +40,6 @@ def attributes_of(node: Node) -> dict[str, Attribute]:
     encrypted = said.get("StateEncrypted")
     if isinstance(encrypted, bool):
         found["node:tsStateEncrypted"] = encrypted
-    found.update({one.name: one.value for one in node.custom})
     return found
 
 

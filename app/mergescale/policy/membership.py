@@ -1,21 +1,15 @@
-"""Which nodes are in which sources and among which targets, as bitsets.
-
-A seat is what one node is to the whole policy. The table holds all seats and, turned around, the
-nodes of every source and target; bringing it up to date costs what the changed seats cost.
-"""
+"""What one node is to the whole policy: its seat, with the sources it is in and the targets it is among."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit
-from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
-from mergescale.kernel.ids import Slot, UserId
+from mergescale.kernel.ids import UserId
 from mergescale.policy.compiled import CompiledPolicy, Lookup, Wide
 from mergescale.policy.device import attributes_of
 from mergescale.policy.principals import Principal, of_node
@@ -90,6 +84,7 @@ class Usher:
         self._snapshot = snapshot
         self._local_parts = local_parts(policy.ssh)
         self._named: dict[tuple[UserId | None, tuple[str, ...]], _Names] = {}
+        self._opened: dict[str, int] = {}
 
     def seat(self, node: Node) -> Seat | None:
         """Return the node's seat; None when it does not take part."""
@@ -106,7 +101,7 @@ class Usher:
         attributes = names.attributes | policy.attributes.of_node(node)
         sources = listed | _addressed(policy.source_lookup, node)
         if gated := policy.gates.gated:
-            opened = sources & policy.gates.opened(attributes_of(node))
+            opened = sources & self._opened_to(node)
             sources, listed = sources & ~gated | opened, listed & ~gated | opened
         return Seat(
             ipv4="" if attributes & policy.attributes.without_ipv4 else _text(node.ipv4),
@@ -119,6 +114,16 @@ class Usher:
             attributes=attributes,
             local_part=self._local_part(node),
         )
+
+    def _opened_to(self, node: Node) -> int:
+        """Return the gated sources that the device's posture opens; looked up once for equal ones."""
+        attributes = attributes_of(node)
+        # INVARIANT(types): as keys true and 1 were the same; written they are not.
+        key = repr(attributes)
+        found = self._opened.get(key)
+        if found is None:
+            found = self._opened[key] = self._policy.gates.opened(attributes)
+        return found
 
     def _local_part(self, node: Node) -> str:
         if self._local_parts is None:
@@ -184,150 +189,3 @@ def _leads(target: Range | Wide, route: Prefix) -> bool:
             return target.meets(route.version, first, last)
         case _:
             return target is Wide.ANYTHING
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """All seats, and the nodes of every source and target.
-
-    Attributes:
-        seats: slot -> seat.
-        sources, targets: by number, the slots in it.
-        listed: by number, the slots whose addresses the source lists.
-        own: user -> the slots of its untagged nodes.
-        subnets: texts of all approved subnet routes, sorted.
-    """
-
-    seats: Mapping[Slot, Seat]
-    sources: tuple[int, ...]
-    listed: tuple[int, ...]
-    targets: tuple[int, ...]
-    own: Mapping[UserId, int] = field(default_factory=dict)
-    subnets: tuple[str, ...] = ()
-
-    def routers(self, prefix: Prefix) -> int:
-        """Return the slots of all that may route exactly this prefix."""
-        bits = 0
-        for slot, seat in self.seats.items():
-            if seat.routes and prefix in seat.routes:
-                bits |= 1 << slot
-        return bits
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """What an update of a table moved.
-
-    Attributes:
-        slots: those whose seats differ.
-        sources: bits of the sources whose lists may differ.
-        owners: users whose own nodes differ.
-    """
-
-    slots: int
-    sources: int
-    owners: frozenset[UserId]
-
-
-def fill(policy: CompiledPolicy, seats: Mapping[Slot, Seat]) -> Table:
-    """Return the table of these seats, as `update` would make it from none, but in one go."""
-    size = (max(seats, default=0) >> 3) + 1
-    sources, listed, targets = (
-        [bytearray(size) for _ in numbers]
-        for numbers in (policy.sources, policy.sources, policy.targets)
-    )
-    own: dict[UserId, int] = {}
-    subnets: set[str] = set()
-    for slot, seat in seats.items():
-        at, bit = slot >> 3, 1 << (slot & 7)
-        for sets, numbers in (
-            (sources, seat.sources),
-            (listed, seat.listed),
-            (targets, seat.targets),
-        ):
-            for one in each_bit(numbers):
-                sets[one][at] |= bit
-        if seat.owner is not None:
-            own[seat.owner] = own.get(seat.owner, 0) | 1 << slot
-        if seat.routes:
-            subnets.update(str(one) for one in seat.subnets)
-    return Table(seats, _ints(sources), _ints(listed), _ints(targets), own, tuple(sorted(subnets)))
-
-
-def _ints(sets: list[bytearray]) -> tuple[int, ...]:
-    return tuple(int.from_bytes(one, "little") for one in sets)
-
-
-def update(
-    policy: CompiledPolicy, table: Table, changed: Mapping[Slot, Seat | None]
-) -> tuple[Table, Moves]:
-    """Return the table with the seats replaced; None takes a seat away."""
-    seats = dict(table.seats)
-    sources, listed, targets = [*table.sources], [*table.listed], [*table.targets]
-    own = dict(table.own)
-    slots, dirty, rerouted = 0, 0, False
-    owners: set[UserId] = set()
-    for slot, seat in changed.items():
-        before = seats.pop(slot, None)
-        if seat is not None:
-            seats[slot] = seat
-        _flip(sources, slot, _bits_of(before, "sources") ^ _bits_of(seat, "sources"))
-        _flip(listed, slot, _bits_of(before, "listed") ^ _bits_of(seat, "listed"))
-        _flip(targets, slot, _bits_of(before, "targets") ^ _bits_of(seat, "targets"))
-        slots |= 1 << slot
-        dirty |= _relisted(before, seat)
-        rerouted |= (before.subnets if before else ()) != (seat.subnets if seat else ())
-        _move_owner(own, owners, slot, before, seat)
-        gated = _bits_of(before, "sources") ^ _bits_of(seat, "sources")
-        if gated & policy.own_sources:
-            owners.update(one.owner for one in (before, seat) if one and one.owner is not None)
-    subnets = table.subnets
-    if rerouted:
-        texts = {str(one) for seat in seats.values() if seat.routes for one in seat.subnets}
-        subnets = tuple(sorted(texts))
-        dirty |= policy.source_lookup.always if subnets != table.subnets else 0
-    after = Table(seats, tuple(sources), tuple(listed), tuple(targets), own, subnets)
-    return after, Moves(slots, dirty, frozenset(owners))
-
-
-def _bits_of(seat: Seat | None, name: str) -> int:
-    bits: int = 0 if seat is None else getattr(seat, name)
-    return bits
-
-
-def _flip(sets: list[int], slot: Slot, numbers: int) -> None:
-    for one in each_bit(numbers):
-        sets[one] ^= 1 << slot
-
-
-def _relisted(before: Seat | None, after: Seat | None) -> int:
-    """Return the sources whose list of addresses differs."""
-    if before is None or after is None:
-        return _bits_of(before, "listed") | _bits_of(after, "listed")
-    if (before.ipv4, before.ipv6) != (after.ipv4, after.ipv6):
-        return before.listed | after.listed
-    return before.listed ^ after.listed
-
-
-def _move_owner(
-    own: dict[UserId, int],
-    moved: set[UserId],
-    slot: Slot,
-    before: Seat | None,
-    after: Seat | None,
-) -> None:
-    old = None if before is None else before.owner
-    new = None if after is None else after.owner
-    same_addresses = (
-        before is not None
-        and after is not None
-        and (before.ipv4, before.ipv6) == (after.ipv4, after.ipv6)
-    )
-    if old == new and same_addresses:
-        return
-    if old is not None:
-        own[old] &= ~(1 << slot)
-        moved.add(old)
-    if new is not None:
-        own[new] = own.get(new, 0) | 1 << slot
-        moved.add(new)

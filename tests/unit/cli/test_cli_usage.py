@@ -48,7 +48,7 @@ COMMANDS = {
     "oauth-clients": ("list", "create", "revoke"),
     "auth": ("list", "approve", "reject"),
     "gitops": (
-        "accept approve",
+        "accept",
         "diff",
         "history",
         "resume",

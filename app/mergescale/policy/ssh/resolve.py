@@ -10,7 +10,8 @@ from mergescale.domain.access import SshRule
 from mergescale.domain.slots import each_bit
 from mergescale.kernel.ids import Slot, UserId
 from mergescale.policy.compiled import CompiledPolicy
-from mergescale.policy.membership import Seat, Table
+from mergescale.policy.membership import Seat
+from mergescale.policy.table import Table
 
 
 class _Key(NamedTuple):
