@@ -63,6 +63,9 @@ class TableAccess:
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
         return 0
 
+    def senders(self, slot: Slot) -> int:
+        return 0
+
     def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
         return {}
 

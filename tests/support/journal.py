@@ -93,6 +93,8 @@ class MemoryJournal:
                 one is told[-1][1],
                 one.by,
                 one.reason,
+                one.approved_by,
+                one.approved_because,
             )
             for revision, one in reversed(told[-limit:])
         )

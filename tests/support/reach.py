@@ -128,6 +128,9 @@ class Reach:
     def users_of(self, router: NodeId, prefix: Prefix) -> int:
         return self._via.get((router, prefix), 0)
 
+    def senders(self, slot: Slot) -> int:
+        return 0
+
     def attributes(self, slot: Slot) -> Mapping[str, tuple[bytes, ...]]:
         return {}
 

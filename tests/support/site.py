@@ -21,7 +21,7 @@ BOB = "bob@example.com"
 #: Nobody reaches anybody.
 CLOSED = """{
   "tagOwners": {"tag:web": ["alice@example.com"], "tag:db": ["bob@example.com"]},
-  "acls": [],
+  "acls": [{"action": "accept", "src": ["bob@example.com"], "dst": ["tag:db:5432"]}],
 }
 """
 #: People reach the web servers' one port, and nothing else.
@@ -38,9 +38,7 @@ OPEN = """{
   "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
 }
 """
-_USERS = (
-    '{"users": [{"login": "alice@example.com", "role": "admin"}, {"login": "bob@example.com"}]}'
-)
+_USERS = '{"users": [{"login": "alice@example.com"}, {"login": "bob@example.com"}]}'
 
 
 @dataclass(slots=True)

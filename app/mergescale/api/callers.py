@@ -55,8 +55,23 @@ class WentBack(Protocol):
         ...
 
 
+class Approves(Protocol):
+    """Lets commits pass gates and freeze windows; `gitops.approving.Approving`."""
+
+    async def approve(
+        self, commit: str, *, reason: str, by: str, newest: str, plan: str = ""
+    ) -> str:
+        """Let one commit pass; return its full id."""
+        ...
+
+
 class Steers(Protocol):
     """Does what operators want of following a repository; `gitops.steering.Steering`."""
+
+    @property
+    def approving(self) -> Approves:
+        """What lets commits pass."""
+        ...
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """Return what was in force, newest first."""

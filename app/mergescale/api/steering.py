@@ -118,14 +118,19 @@ async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
 async def accept(caller: Caller, data: JSONBody[Accept]) -> dict[str, Any]:
     """Let this one commit come into force; answers with the status after a look at the branch."""
     repository = repository_of(caller)
-    target = repository.status().get("target")
-    newest = target["commit"] if target else ""
+    newest = newest_of(repository)
     await repository.steering.accept(data.commit, by=caller.principal.name, newest=newest)
     await repository.sync()
     return dict(repository.status())
 
 
 HANDLERS: Final[list[HTTPRouteHandler]] = [history, diff, plan, suspend, resume, rollback, accept]
+
+
+def newest_of(repository: Repository) -> str:
+    """Return the full id of the newest commit that was seen on the branch, empty for none."""
+    target = repository.status().get("target")
+    return str(target["commit"]) if target else ""
 
 
 def repository_of(caller: Authenticated) -> Repository:

@@ -75,7 +75,7 @@ def history(session: Session, limit: int) -> None:
                 printable(one["subject"]),
                 printable(one["author"]),
                 moment(one["committed"]),
-                printable(one["reason"] or NOTHING),
+                printable(_why(one)),
             )
             for one in answer["deployments"]
         ),
@@ -152,6 +152,33 @@ def accept(session: Session, commit: str) -> None:
     _show(session, session.server.inside("POST", "gitops", "accept", body=body, timeout_s=_SYNC_S))
 
 
+@app.command("approve")
+@click.argument("commit")
+@_reason
+@click.option(
+    "--plan",
+    default="",
+    metavar="HASH",
+    help="Of the plan that was looked at: if the commit does something else by then, it waits.",
+)
+@online
+def approve(session: Session, commit: str, reason: str, plan: str) -> None:
+    """Let COMMIT come into force although a gate refuses it or a freeze window holds.
+
+    Only this commit, whatever its gates are; who approved it and why stays with it. Exit code 3 if
+    it is not in force after it.
+    """
+    body = {"commit": commit, "reason": reason, "plan": plan}
+    _show(session, session.server.inside("POST", "gitops", "approve", body=body, timeout_s=_SYNC_S))
+
+
+def _why(one: dict[str, Any]) -> str:
+    """Return why a deployment came into force, where somebody said so."""
+    approved = f"approved by {one['approvedBy']}: {one['approvedBecause']}"
+    words = [one["reason"], approved if one["approvedBy"] else None]
+    return "; ".join(filter(None, words)) or NOTHING
+
+
 def _said(session: Session, answer: dict[str, Any]) -> None:
     if session.screen.is_json:
         session.screen.json(answer)
@@ -211,6 +238,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
             ("Newest", NOTHING if _is_newest(status) else _commit(status["target"])),
             ("Looked at", moment(status["lastAttempt"]) + _by_whom(status)),
             ("Webhook", _received(status.get("webhook", {}))),
+            *(("Approved", _approved(one)) for one in status["approvals"]),
         ]
     )
     screen.line("")
@@ -229,6 +257,14 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     )
     for problem in status["problems"]:
         screen.line(f"\n{printable_lines(problem['rendered'])}")
+
+
+def _approved(one: dict[str, Any]) -> str:
+    """Return which commit somebody let pass, who, and why."""
+    bound = ", as planned" if one["bound"] else ""
+    return printable(
+        f"{one['commit'][:12]}{bound}, by {one['by']} at {moment(one['at'])}: {one['reason']}"
+    )
 
 
 def _by_whom(status: dict[str, Any]) -> str:

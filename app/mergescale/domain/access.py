@@ -141,6 +141,13 @@ class Access(Protocol):
         """
         ...
 
+    def senders(self, slot: Slot) -> int:
+        """Return the slots that may send any packet to the node or into what it routes.
+
+        Which protocol and port does not matter; itself excluded.
+        """
+        ...
+
     @property
     def steered(self) -> bool:
         """Say whether a rule names the routers to go through (``via``)."""
@@ -201,6 +208,9 @@ class _DenyAll:
         return {}
 
     def users_of(self, router: NodeId, prefix: Prefix) -> int:  # noqa: ARG002
+        return 0
+
+    def senders(self, slot: Slot) -> int:  # noqa: ARG002
         return 0
 
     def attributes(self, slot: Slot) -> NodeCapabilities:  # noqa: ARG002

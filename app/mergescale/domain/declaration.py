@@ -64,6 +64,8 @@ class Deployment:
         declaration: what the texts mean; not stored, read again from the texts at start.
         by: who put it in force; empty for the newest commit of the branch, which puts itself.
         reason: why, where `by` said so.
+        approved_by, approved_because: who let it pass gates and freeze windows, and why; empty for
+            a commit that nobody approved.
     """
 
     commit: str
@@ -75,6 +77,8 @@ class Deployment:
     declaration: Declaration
     by: str = ""
     reason: str = ""
+    approved_by: str = ""
+    approved_because: str = ""
 
     @property
     def of_api(self) -> bool:

@@ -78,6 +78,24 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """One commit may come into force whatever the gates and freeze windows say.
+
+    Attributes:
+        commit: full object id.
+        reason: why, in an operator's words.
+        by: the operator.
+        effect: `plan.model.effect_of` what was approved; empty for whatever it does.
+    """
+
+    commit: str
+    reason: str
+    by: str
+    at: datetime
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
     """What replicas tell each other of the watched repository; one follows it, any is asked.
 
@@ -90,6 +108,7 @@ class Following:
         accepted: full id of a commit that may although the history was rewritten; empty for none.
         delivered: how far the deployment in force has come at each replica that said so; one that
             has no others beside it says nothing.
+        approvals: of commits that are not in force yet, oldest first.
     """
 
     status: str = ""
@@ -99,6 +118,16 @@ class Following:
     skipped: tuple[str, ...] = ()
     accepted: str = ""
     delivered: tuple[Delivered, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+
+    @property
+    def wishes(self) -> tuple[object, ...]:
+        """What operators want; when it moves, the newest commit is judged anew."""
+        return self.held, self.skipped, self.accepted, self.approvals
+
+    def approval(self, commit: str) -> Approval | None:
+        """Return the approval of a commit, None for none."""
+        return next((one for one in self.approvals if one.commit == commit), None)
 
 
 Record = (

@@ -30,9 +30,9 @@ class Stalled(ReconcileError):
 
 
 class HeldBack(Stalled):
-    """Raised when an operator does not want a good commit to come into force by itself.
+    """Raised when a good commit is not to come into force by itself, by what operators said.
 
-    Its reason is ``Suspended`` or ``Skipped``.
+    Its reason is ``Suspended``, ``Skipped``, ``GateRefused`` or ``Frozen``.
     """
 
     code = "gitops.held-back"

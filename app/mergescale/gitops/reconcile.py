@@ -1,6 +1,6 @@
 """One look at the repository and everything that follows from it, stage by stage.
 
-    fetch -> read -> check -> test -> compile -> apply
+    fetch -> read -> check -> test -> compile -> gates -> apply
 
 A stage that fails ends the attempt: nothing has changed, and the `Status` says why. A commit that
 was judged is not tried again before the branch moves or an operator asks.
@@ -17,14 +17,14 @@ from typing import Protocol
 import structlog
 
 from mergescale.domain.declaration import Deployment
-from mergescale.domain.record import Following
 from mergescale.gitops import trust
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
+from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.sharing import Sharing
 from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt, BadCommit, prepare
-from mergescale.gitops.status import CommitInfo, Status, fresh, problems
+from mergescale.gitops.status import CommitInfo, ConditionName, Status, fresh, problems
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
 from mergescale.state import following, policies
@@ -78,6 +78,7 @@ class Reconciler:
         sharing: between this replica and the others.
         listeners: told the status before and after each attempt. They must not block, and are told
             the same again after a restart.
+        safeguards: what a good commit has to pass before it comes into force.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Reconciler:
         self._fence: Fence | None = None
         self._engine = engine
         self.sharing = Sharing(engine)
+        self.safeguards = Safeguards()
         self._fetcher = fetcher
         self._clock = clock
         self._status = fresh(source.display, source.branch, source.folder, clock.now())
@@ -100,8 +102,10 @@ class Reconciler:
         #: The newest commit that was judged, and why it was refused.
         self._judged = ""
         self._verdict: Stalled | None = None
+        #: What the newest commit does, as far as the gates looked.
+        self._figures = ""
         #: What operators wanted when it was judged.
-        self._wishes = engine.snapshot.following
+        self._wishes = engine.snapshot.following.wishes
         self.trouble: ReconcileError | None = None
         self.listeners: list[Callable[[Status, Status], None]] = []
         deployment = engine.snapshot.deployment
@@ -151,6 +155,11 @@ class Reconciler:
         return await asyncio.to_thread(prepare, reply, snapshot)
 
     @property
+    def thaws_s(self) -> float | None:
+        """The seconds until a freeze window that holds a commit back ends; None for none."""
+        return left_s(self._verdict, self._clock.now())
+
+    @property
     def elsewhere(self) -> bool:
         """Say whether another replica follows the repository."""
         return self._duties is not None and self._duties() is None
@@ -159,7 +168,7 @@ class Reconciler:
         """Say that another replica follows the repository; its newest commit is judged anew later."""
         self.trouble, self._judged, self._verdict = None, "", None
         self._status = replace(self._status, target=None, problems=(), attempts=0)
-        states = dict.fromkeys(("fetched", "verified", "valid", "tested", "applied", "stalled"))
+        states = dict.fromkeys(name.lower() for name in ConditionName)
         message = "the repository is followed by another replica of this server"
         self._tell(reason="FollowedElsewhere", message=message, **states)
 
@@ -227,7 +236,9 @@ class Reconciler:
         """Say whether the verdict on the newest commit is to be made again though none moved."""
         if self._verdict is None:
             return self._judged != applied
-        return not _same_wishes(self._wishes, self._engine.snapshot.following)
+        if is_over(self._verdict, self._clock.now()):
+            return True
+        return self._wishes != self._engine.snapshot.following.wishes
 
     async def _ask(self, known: str, applied: str) -> Unchanged | Found:
         accepted = self._engine.snapshot.following.accepted
@@ -244,11 +255,14 @@ class Reconciler:
         target = replace(self._status, target=_info(found))
         self._status = trust.told(target, found.verdict, self._clock.now())
         snapshot = self._engine.snapshot
-        self._wishes = snapshot.following
+        self._wishes, self._figures = snapshot.following.wishes, ""
         try:
             self._demand(found)
             attempt = await asyncio.to_thread(prepare, found, snapshot)
-            await self._apply(attempt)
+            now = self._clock.now()
+            passed = await asyncio.to_thread(admit, attempt, self.safeguards, now)
+            self._figures = passed.figures
+            await self._apply(attempt, passed)
         except Transient as error:
             self._tell(applied=False, reason=error.reason, message=error.message)
             raise
@@ -259,7 +273,7 @@ class Reconciler:
         self._settle(found.commit, self._clock.now())
         self._status = replace(self._status, problems=problems(attempt.diagnostics, found.files))
 
-    async def _apply(self, attempt: Attempt) -> None:
+    async def _apply(self, attempt: Attempt, passed: Passed) -> None:
         """Put the commit in force through the engine."""
         found = attempt.found
         deployment = Deployment(
@@ -270,6 +284,8 @@ class Reconciler:
             committed=_info(found).committed,
             applied=self._clock.now(),
             declaration=attempt.declared,
+            approved_by=passed.approval.by if passed.approval else "",
+            approved_because=passed.approval.reason if passed.approval else "",
         )
         decision = policies.replace(deployment, attempt.compiled, attempt.against)
         try:
@@ -292,6 +308,7 @@ class Reconciler:
         self._status = (
             self._status.told(now, valid=True, reason="Valid")
             .told(now, tested=True, reason="TestsPassed")
+            .told(now, planned=True, reason="Planned", message=self._figures)
             .told(now, applied=True, reason="Applied")
             .told(now, stalled=False, reason="Following")
         )
@@ -307,6 +324,8 @@ class Reconciler:
 
     def _told_refused(self, verdict: Stalled) -> None:
         """Say why the target is not in force; what was not reached is not known."""
+        state, reason, message = planned(verdict, self._figures)
+        self._tell(planned=state, reason=reason, message=message)
         match verdict:
             case BadCommit(condition="tested"):
                 self._tell(valid=True, reason="Valid")
@@ -319,8 +338,8 @@ class Reconciler:
                 self._tell(tested=True, reason="TestsPassed")
             case _:
                 self._tell(valid=None, tested=None, reason="NotReached")
-        # Suspended is what somebody wants; alerts are for what nobody does.
-        stalled = verdict.reason != "Suspended"
+        # Suspended and Frozen are what somebody wants; alerts are for what nobody does.
+        stalled = verdict.reason not in {"Suspended", "Frozen"}
         self._tell(applied=False, reason=verdict.reason, message=verdict.message)
         self._tell(stalled=stalled, reason=verdict.reason, message=verdict.message)
         shown = verdict.problems if isinstance(verdict, BadCommit) else ()
@@ -335,11 +354,6 @@ class Reconciler:
 def _followed(deployment: Deployment | None) -> str:
     """Return the commit in force; what was set over the API is none, and on no branch."""
     return "" if deployment is None or deployment.of_api else deployment.commit
-
-
-def _same_wishes(one: Following, other: Following) -> bool:
-    """Say whether operators want the same of following."""
-    return (one.held, one.skipped, one.accepted) == (other.held, other.skipped, other.accepted)
 
 
 def _rewritten(deployment: Deployment | None, commit: str) -> Stalled:

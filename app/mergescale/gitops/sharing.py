@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mergescale.gitops.delivery import Delivery
+from mergescale.gitops.gates import approvals_json
 from mergescale.gitops.standing import standing
 from mergescale.gitops.status import Status
 from mergescale.state import following
@@ -113,6 +114,7 @@ class Sharing:
         if told and told["target"] is None:
             told["target"] = own["current"]
         said = {**own, **told, "followedHere": here}
+        said["approvals"] = approvals_json(self._engine.snapshot)
         said["conditions"] = [*said["conditions"], *standing(self._engine.snapshot, said)]
         if self.delivery is not None:
             names = [one["name"] for one in said["conditions"]]

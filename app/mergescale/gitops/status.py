@@ -24,6 +24,7 @@ class ConditionName(StrEnum):
     VERIFIED = "Verified"
     VALID = "Valid"
     TESTED = "Tested"
+    PLANNED = "Planned"
     APPLIED = "Applied"
     STALLED = "Stalled"
 

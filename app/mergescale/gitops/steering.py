@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from datetime import datetime
+from typing import Any, Final
 
 import structlog
 
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.approving import Approving
 from mergescale.gitops.errors import ReconcileError
+from mergescale.gitops.gates import Proposes, plan_of, proposed
 from mergescale.gitops.messages import Found
+from mergescale.gitops.naming import checked, one_of, whole_commit
 from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, prepare
 from mergescale.gitops.status import CommitInfo, commit_json, time_json
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
 from mergescale.kernel.ids import TailnetName
-from mergescale.plan.build import Side, make_plan
+from mergescale.netmap.inventory import revision_of
+from mergescale.plan.build import Side, make_plan, tree_of
 from mergescale.plan.model import Plan
 from mergescale.state import following, policies
 from mergescale.state.engine import Engine
@@ -35,20 +38,6 @@ log = structlog.get_logger()
 
 #: LIMIT: deployments that are searched for a commit; as many as the store keeps.
 _REACH: Final = 200
-_COMMIT: Final = re.compile("[0-9a-f]{7,64}")
-_WHOLE: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-class Proposes(Protocol):
-    """Knows the branch; `reconcile.Reconciler`."""
-
-    async def proposed(self) -> Attempt | None:
-        """Return the newest commit, taken through the stages; None if it is in force.
-
-        Raises:
-            ReconcileError: there is none that could come into force.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +78,9 @@ class Steering:
         past: what was in force before.
         branch: what comes next.
         clock: for the record.
+
+    Attributes:
+        approving: lets a commit pass gates and freeze windows.
     """
 
     def __init__(self, engine: Engine, past: Past, branch: Proposes, clock: Clock) -> None:
@@ -96,6 +88,7 @@ class Steering:
         self._past = past
         self._branch = branch
         self._clock = clock
+        self.approving = Approving(engine, branch, clock)
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """Return what was in force, newest first, ready for JSON.
@@ -140,12 +133,7 @@ class Steering:
             Invalid: it is no object id.
             NotFound: a short one that names neither.
         """
-        known = [newest, *self._engine.snapshot.following.skipped]
-        whole = _one({one for one in known if one.startswith(_checked(commit))}, commit)
-        if whole is None and _WHOLE.fullmatch(commit):
-            whole = commit
-        if whole is None:
-            raise NotFound(f'"{commit}" waits for nobody', help="give the whole id of the commit")
+        whole = whole_commit(commit, [newest, *self._engine.snapshot.following.skipped])
         await self._engine.apply(following.accept(whole))
         log.info("gitops.accepted", tailnet=self._tailnet, by=by, commit=whole)
         return whole
@@ -222,8 +210,8 @@ class Steering:
         newest = attempt.found.commit
         if newest in self._engine.snapshot.following.skipped:
             raise Conflict(f"the newest commit, {newest[:12]}, was rolled back and is skipped")
-        now = self._clock.now()
-        return await asyncio.to_thread(_ahead, attempt, held, now)
+        limits = self._branch.safeguards.limits
+        return await asyncio.to_thread(plan_of, attempt, self._clock.now(), limits)
 
     @property
     def _tailnet(self) -> TailnetName:
@@ -247,24 +235,12 @@ class Steering:
 
 def _chosen(past: tuple[Applied, ...], commit: str) -> Applied:
     """Return the newest deployment of a commit."""
-    _checked(commit)
-    whole = _one({one.commit for one in past if one.commit.startswith(commit)}, commit)
+    checked(commit)
+    whole = one_of({one.commit for one in past if one.commit.startswith(commit)}, commit)
     for one in past:
         if one.commit == whole:
             return one
     raise NotFound(f'"{commit}" was not in force', help="see mergescale gitops history")
-
-
-def _checked(commit: str) -> str:
-    if not _COMMIT.fullmatch(commit):
-        raise Invalid(f'"{commit}" is no commit', help="give 7 hex digits of its id or more")
-    return commit
-
-
-def _one(found: set[str], commit: str) -> str | None:
-    if len(found) > 1:
-        raise Conflict(f'"{commit}" is more than one commit', help="give more of its id")
-    return next(iter(found), None)
 
 
 def _compared(found: list[Found], snapshot: Snapshot, now: datetime) -> Plan:
@@ -272,22 +248,10 @@ def _compared(found: list[Found], snapshot: Snapshot, now: datetime) -> Plan:
         attempts = [compile_policy(check(Attempt(one, snapshot))) for one in found]
     except BadCommit as error:
         raise Invalid(f"this version cannot read it: {error.message}") from None
-    base, head = (_side(one, now) for one in attempts)
-    return make_plan(base, head, str(snapshot.revision))
-
-
-def _ahead(attempt: Attempt, held: Deployment, now: datetime) -> Plan:
-    """Compare what is in force with what is proposed."""
-    base = Side(held.commit, held.declaration, attempt.against)
-    return make_plan(base, _side(attempt, now), str(attempt.against.revision))
-
-
-def _side(attempt: Attempt, now: datetime) -> Side:
-    """Return the tailnet as it would be: the very decision, carried out on nothing."""
-    committed = datetime.fromtimestamp(0, tz=UTC)
-    deployment = _deployment(attempt, committed, now)
-    made = policies.replace(deployment, attempt.compiled, attempt.against)(attempt.against, now)
-    return Side(attempt.found.commit, attempt.declared, made.snapshot)
+    base, head = (
+        Side(tree_of(one.found.files), one.declared, proposed(one, now)) for one in attempts
+    )
+    return make_plan(base, head, revision_of(snapshot))
 
 
 def _deployment(attempt: Attempt, committed: datetime, now: datetime) -> Deployment:
@@ -318,5 +282,7 @@ def _applied(one: Applied) -> dict[str, Any]:
         "applied": time_json(one.applied),
         "appliedBy": one.by or None,
         "reason": one.reason or None,
+        "approvedBy": one.approved_by or None,
+        "approvedBecause": one.approved_because or None,
         "inForce": one.in_force,
     }

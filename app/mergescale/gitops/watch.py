@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mergescale.domain.change import Change
-from mergescale.domain.record import Hold
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import ReconcileError, Transient, Waiting
+from mergescale.gitops.gates import Safeguards
 from mergescale.gitops.probe import Fingerprint, fingerprint
 from mergescale.gitops.reconcile import Fetches, Reconciler
 from mergescale.gitops.source import Source
@@ -91,6 +91,11 @@ class Watcher:
         else:
             await self._reconciler.sync(retry=retry)
 
+    @property
+    def safeguards(self) -> Safeguards:
+        """What commits have to pass."""
+        return self._reconciler.safeguards
+
     async def proposed(self) -> Attempt | None:
         """Return what would come into force next; see `Reconciler.proposed`."""
         return await self._reconciler.proposed()
@@ -99,7 +104,8 @@ class Watcher:
         """Take note of what replicas tell each other; a `state.ports.Feed`."""
         if change.following:
             self._reconciler.sharing.heard()
-            if self._reconciler.sharing.waited_for or _wishes(before) != _wishes(after):
+            moved = before.following.wishes != after.following.wishes
+            if self._reconciler.sharing.waited_for or moved:
                 self.hint()
 
     def stand_by(self) -> None:
@@ -166,6 +172,8 @@ class Watcher:
                 wait_s = min(_FIRST_RETRY_S * 2**doublings, max(_LONGEST_RETRY_S, poll_s))
             case _:
                 wait_s = poll_s
+        if (thaws_s := self._reconciler.thaws_s) is not None:
+            return min(wait_s, thaws_s)
         return wait_s * (1 + _JITTER * (self._pace.chance() - 0.5))
 
     def _pause_s(self) -> float:
@@ -182,9 +190,3 @@ class Watcher:
         finally:
             hinted.cancel()
             slept.cancel()
-
-
-def _wishes(snapshot: Snapshot) -> tuple[Hold | None, tuple[str, ...], str]:
-    """Return what operators want of following."""
-    told = snapshot.following
-    return told.held, told.skipped, told.accepted

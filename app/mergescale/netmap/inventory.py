@@ -41,6 +41,16 @@ _ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HERE: Final = ReplicaId("inventory")
 
 
+class _Said(msgspec.Struct):
+    """What of tailcfg.Hostinfo is told of a node."""
+
+    os: str = msgspec.field(name="OS", default="")
+    ipn_version: str = msgspec.field(name="IPNVersion", default="")
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
+
+
 class InventoryUser(msgspec.Struct, frozen=True):
     """A person; `role` and `suspended` as in ``users.hujson``."""
 
@@ -153,10 +163,51 @@ def populate(
 
 
 def revision(inventory: Inventory) -> str:
-    """Return a hash that is the same for equal inventories."""
-    return hashlib.sha256(
-        msgspec.json.Encoder(enc_hook=str, order="sorted").encode(inventory)
-    ).hexdigest()
+    """Return a hash that is the same for the same users and nodes, in whatever order they stand."""
+    users = sorted(inventory.users, key=lambda one: one.login_name)
+    nodes = sorted(map(_plain, inventory.nodes), key=lambda one: one.name)
+    text = msgspec.json.Encoder(enc_hook=str, order="sorted").encode([users, nodes])
+    return hashlib.sha256(text).hexdigest()
+
+
+def revision_of(snapshot: Snapshot) -> str:
+    """Return the `revision` of a server's tailnet: that of the inventory it would export."""
+    users = [
+        InventoryUser(one.login, one.display_name, one.role, one.suspended)
+        for one in snapshot.users.values()
+    ]
+    nodes = [_of_node(snapshot, one) for one in snapshot.nodes.values()]
+    return revision(Inventory(users, nodes))
+
+
+def _plain(node: InventoryNode) -> InventoryNode:
+    """Return a node in which nothing and an empty list are the same, and lists have one order."""
+    lists = {
+        name: tuple(sorted(getattr(node, name) or ()))
+        for name in ("tags", "advertised_routes", "approved_routes")
+    }
+    return msgspec.structs.replace(node, user=None if node.tags else node.user, **lists)
+
+
+def _of_node(snapshot: Snapshot, node: Node) -> InventoryNode:
+    owner = snapshot.owner(node)
+    try:
+        said = _SAID.decode(node.hostinfo)
+    except msgspec.DecodeError:
+        said = _Said()
+    return InventoryNode(
+        name=node.name,
+        ipv4=node.ipv4,
+        ipv6=node.ipv6,
+        user=None if owner is None else owner.login,
+        tags=node.tags,
+        advertised_routes=[str(one) for one in node.advertised],
+        approved_routes=[str(one) for one in node.approved],
+        created=node.created,
+        authorized=node.authorized,
+        os=said.os,
+        client_version=said.ipn_version,
+    )
 
 
 def dns_of(inventory: Inventory) -> Dns:

@@ -15,6 +15,7 @@ from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
 from mergescale.plan.difference import Difference, Row, difference
 from mergescale.plan.flows import Flow, Place, places_of, spelt
+from mergescale.plan.gates import Connections, Limits, judge
 from mergescale.plan.model import (
     VERSION,
     Blast,
@@ -41,7 +42,7 @@ class Side:
     """One side of the comparison.
 
     Attributes:
-        tree: names the texts, e.g. git's tree id.
+        tree: `tree_of` the texts.
         declaration: what they say.
         snapshot: the tailnet under it; both sides have the same nodes in the same slots.
     """
@@ -51,14 +52,24 @@ class Side:
     snapshot: Snapshot
 
 
-def make_plan(base: Side, head: Side, inventory: str) -> Plan:
+def tree_of(files: Mapping[str, str]) -> str:
+    """Return a hash of the watched folder's files.
+
+    Not git's tree: the server, which knows texts, and whoever has a work tree say the same.
+    """
+    return _hash(*(part for name in sorted(files) for part in (name, files[name])))
+
+
+def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = None) -> Plan:
     """Compare two sides.
 
     Args:
         base: what is in force.
         head: what is proposed.
-        inventory: names the nodes and users, e.g. a hash of the inventory.
+        inventory: `netmap.inventory.revision` of the nodes and users.
+        limits: of the gates; None asks none.
     """
+    judged = judge(base.snapshot, head.snapshot, limits or Limits())
     found = difference(base.snapshot, head.snapshot)
     wording = Wording(head.snapshot, base.snapshot)
     gained = tuple(_reach(found.gained, found, wording, head.snapshot))
@@ -76,8 +87,9 @@ def make_plan(base: Side, head: Side, inventory: str) -> Plan:
         nodes=effects,
         identity=_identity(base, head),
         tests=_tests(base, head),
-        blast=_blast(found, head.snapshot, len(effects)),
+        blast=_blast(found, head.snapshot, len(effects), judged.connections),
         unresolved=_unresolved(_policy(head), head.snapshot),
+        gates=() if limits is None else judged.findings,
     )
 
 
@@ -165,7 +177,7 @@ def _edges(
     return tuple(sorted(edges))
 
 
-def _blast(found: Difference, snapshot: Snapshot, nodes: int) -> Blast:
+def _blast(found: Difference, snapshot: Snapshot, nodes: int, ends: Connections) -> Blast:
     touched: dict[Slot, int] = {}
     for row in (*found.gained, *found.lost):
         touched[row.slot] = touched.get(row.slot, 0) | row.sources
@@ -173,7 +185,7 @@ def _blast(found: Difference, snapshot: Snapshot, nodes: int) -> Blast:
     pairs = sum(
         (found.who.nodes(bits) & ~(1 << slot)).bit_count() for slot, bits in touched.items()
     )
-    return Blast(pairs, total * (total - 1), nodes)
+    return Blast(pairs, total * (total - 1), nodes, ends.gained, ends.lost)
 
 
 # ---------------------------------------------------------------------------- nodes

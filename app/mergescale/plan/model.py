@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Final
 
@@ -87,16 +88,35 @@ class Blast(msgspec.Struct, frozen=True):
         pairs: ordered pairs of nodes that gain or lose something.
         of: all ordered pairs.
         nodes: nodes that are told anything.
+        connected, disconnected: pairs that get their first, or lose their last, connection.
     """
 
     pairs: int
     of: int
     nodes: int
+    connected: int = 0
+    disconnected: int = 0
 
     @property
     def share(self) -> float:
         """The part of all pairs that changes, 0 to 1."""
         return self.pairs / self.of if self.of else 0.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a gate says of the change.
+
+    Attributes:
+        gate: ``empty``, ``lockout``, ``blast`` or ``tests``.
+        message: one sentence, with figures and without names.
+        who: logins that it concerns.
+        refuses: the change does not pass without an approval; else it is a warning.
+    """
+
+    gate: str
+    message: str
+    who: tuple[str, ...] = ()
+    refuses: bool = True
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -108,6 +128,7 @@ class Plan(msgspec.Struct, frozen=True):
         edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
             each other nothing before, or can send each other nothing any more.
         unresolved: logins and tags of rules that nobody and no device has.
+        gates: what the gates say; empty where none was asked.
     """
 
     version: int
@@ -122,6 +143,26 @@ class Plan(msgspec.Struct, frozen=True):
     tests: Tests = Tests()
     blast: Blast = Blast(0, 0, 0)
     unresolved: tuple[str, ...] = ()
+    gates: tuple[Finding, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Say whether a gate lets it through only with an approval."""
+        return any(one.refuses for one in self.gates)
+
+
+def effect_of(plan: Plan | None) -> str:
+    """Return a hash of what a plan says will happen, whatever the trees it was made of.
+
+    Tests, gates and what delivering costs are no part of it; empty for no plan.
+    """
+    if plan is None:
+        return ""
+    effect = (
+        *(plan.verdict, plan.gained, plan.lost, plan.edges_gained, plan.edges_lost),
+        *(plan.nodes, plan.identity, plan.unresolved),
+    )
+    return hashlib.sha256(msgspec.json.encode(effect)).hexdigest()
 
 
 def encode(plan: Plan) -> bytes:

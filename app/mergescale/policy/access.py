@@ -38,6 +38,7 @@ class _Memory:
     Attributes:
         visible: (sources, targets) of a seat -> slots, before its own nodes are added.
         users: (router, prefix) -> slots that it lets through.
+        senders: targets of a seat -> slots that may send it something, before its own nodes.
         without_ipv4: slots of the seats without an IPv4 address.
         capabilities: attributes of a seat -> what it is told; depends on the policy only, so it is
             shared.
@@ -45,6 +46,7 @@ class _Memory:
 
     visible: dict[tuple[int, int], int] = field(default_factory=dict)
     users: dict[tuple[Slot, Prefix], int] = field(default_factory=dict)
+    senders: dict[int, int] = field(default_factory=dict)
     capabilities: dict[int, NodeCapabilities] = field(default_factory=dict)
     without_ipv4: int | None = None
 
@@ -157,6 +159,23 @@ class ResolvedAccess:
         if users is None:
             users = self._memory.users[key] = self._senders(seat, prefix) & ~(1 << slot)
         return users
+
+    def senders(self, slot: Slot) -> int:
+        """Return the slots that may send any packet to the node or into what it routes."""
+        seat = self._resolved.table.seats.get(slot)
+        if seat is None:
+            return 0
+        senders = self._memory.senders.get(seat.targets)
+        if senders is None:
+            packets_to, senders = self._resolved.index.packets_to, 0
+            for target in each_bit(seat.targets):
+                senders |= packets_to[target]
+            self._memory.senders[seat.targets] = senders
+        if seat.owner is not None:
+            for rule in self._resolved.policy.own_rules:
+                own = self._filters.senders_of(rule, seat.owner)
+                senders |= 0 if rule.capabilities else own
+        return senders & ~(1 << slot)
 
     @property
     def steered(self) -> bool:

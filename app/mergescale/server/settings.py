@@ -33,6 +33,7 @@ from mergescale.gitops.trust import Demands, Signatures
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.proxies import parse_proxies
+from mergescale.server.safeguards import FreezeSettings, GateSettings
 from mergescale.store.database import ANSWER_S
 
 #: The tailnet of a server that holds one.
@@ -136,6 +137,8 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
         path: folder of the policy files inside the repository; empty for its root.
         poll_s: seconds between looks; None: 0.25 for a local path, 30 for a remote.
         trust: whose commits come into force.
+        gates: what a commit must not do without an approval.
+        freeze: when nothing new comes into force.
     """
 
     url: str = ""
@@ -143,6 +146,8 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     path: str = ""
     poll_s: float | None = Field(default=None, gt=0)
     trust: Trust = Trust()
+    gates: GateSettings = GateSettings()
+    freeze: tuple[FreezeSettings, ...] = Field(default=(), max_length=50)
 
 
 class Settings(BaseSettings):

@@ -20,6 +20,7 @@ from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import NodeId
+from mergescale.server.safeguards import safeguards
 from mergescale.server.settings import Repository, Settings
 from mergescale.state import presence, upkeep
 from mergescale.state.engine import Engine, EngineStopped
@@ -168,4 +169,5 @@ def watcher_of(
     fetcher = Fetcher(source, store, repository.trust.demands)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
     reconciler.sharing.delivery = delivery
+    reconciler.safeguards = safeguards(repository.gates, repository.freeze)
     return Watcher(reconciler, fetcher, source, clock)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from mergescale.domain.record import Following, Hold
+from mergescale.domain.record import Approval, Following, Hold
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import Conflict
 from mergescale.state.outcome import Decision, Outcome, outcome, replaced
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 #: LIMIT: commits on the skip list; the oldest are forgotten, long after the branch moved on.
 SKIPPED_LIMIT: Final = 100
+#: LIMIT: approvals that are kept; the oldest are forgotten, long after the branch moved on.
+APPROVALS_LIMIT: Final = 20
 
 
 class Withheld(Conflict):
@@ -105,6 +107,30 @@ def accept(commit: str) -> Decision[Following]:
     return decide
 
 
+def approve(commit: str, reason: str, by: str, effect: str = "") -> Decision[Following]:
+    """Let one commit pass gates and freeze windows; approved again, the newer words hold.
+
+    Args:
+        commit: full object id.
+        reason: why, in an operator's words.
+        by: the operator.
+        effect: `domain.record.Approval.effect`.
+
+    Raises (when carried out):
+        Conflict: it is in force.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[Following]:
+        before, held = snapshot.following, snapshot.deployment
+        if held is not None and held.commit == commit:
+            raise Conflict(f"{commit[:12]} is in force")
+        others = [one for one in before.approvals if one.commit != commit]
+        approvals = (*others, Approval(commit, reason, by, now, effect))[-APPROVALS_LIMIT:]
+        return replaced(snapshot, before, replace(before, approvals=approvals))
+
+    return decide
+
+
 def check(following: Following, commit: str) -> None:
     """Refuse a commit that is not to come into force by itself.
 
@@ -137,8 +163,10 @@ def of_branch(decision: Decision[T], commit: str) -> Decision[T]:
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[T]:
         check(snapshot.following, commit)
         made = decision(snapshot, now)
-        # Accepted once: what comes after it is followed forward again.
-        return _with(made, replace(snapshot.following, accepted=""))
+        # Once: what comes after it is followed forward, and judged by the gates, again.
+        told = snapshot.following
+        left = tuple(one for one in told.approvals if one.commit != commit)
+        return _with(made, replace(told, accepted="", approvals=left))
 
     return decide
 

@@ -81,6 +81,7 @@ class Applied:
         commit: full hex object id.
         in_force: whether it is the one in force now.
         by, reason: `Deployment.by` and `Deployment.reason`.
+        approved_by, approved_because: as of `Deployment`.
     """
 
     revision: Revision
@@ -92,6 +93,8 @@ class Applied:
     in_force: bool
     by: str = ""
     reason: str = ""
+    approved_by: str = ""
+    approved_because: str = ""
 
 
 class Past(Protocol):

@@ -391,4 +391,6 @@ def _applied(row: Row[Any], in_force: int | None) -> Applied:
         in_force=row.revision == in_force,
         by=row.applied_by,
         reason=row.reason,
+        approved_by=row.approved_by,
+        approved_because=row.approved_because,
     )

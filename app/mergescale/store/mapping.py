@@ -186,6 +186,8 @@ def deployment_from_row(row: Row[Any], declare: Declare) -> Deployment:
         declaration=declare(files),
         by=row.applied_by,
         reason=row.reason,
+        approved_by=row.approved_by,
+        approved_because=row.approved_because,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Row
 
 from mergescale.domain.apikey import ApiKey
@@ -16,7 +17,7 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
-from mergescale.domain.record import Delivered, Following, Hold
+from mergescale.domain.record import Approval, Delivered, Following, Hold
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
@@ -259,6 +260,8 @@ def deployment_values(deployment: Deployment) -> Values:
         "applied": deployment.applied,
         "applied_by": deployment.by,
         "reason": deployment.reason,
+        "approved_by": deployment.approved_by,
+        "approved_because": deployment.approved_because,
     }
 
 
@@ -282,6 +285,7 @@ def following_values(following: Following) -> Values:
             ],
             separators=(",", ":"),
         ),
+        "approvals": msgspec.json.encode(following.approvals).decode(),
     }
 
 
@@ -295,7 +299,16 @@ def following(row: Row[Any]) -> Following:
         Delivered(ReplicaId(replica), commit, datetime.fromisoformat(applied), nodes)
         for replica, commit, applied, nodes in json.loads(row.delivered)
     )
-    return Following(row.status, row.asked, row.answered, held, skipped, row.accepted, delivered)
+    return Following(
+        row.status,
+        row.asked,
+        row.answered,
+        held,
+        skipped,
+        row.accepted,
+        delivered,
+        msgspec.json.decode(row.approvals, type=tuple[Approval, ...]),
+    )
 
 
 def _custom(attributes: tuple[CustomAttribute, ...]) -> str:

@@ -290,6 +290,7 @@ class FollowingRow(_Row, table=True):
     Attributes:
         skipped: JSON list of commit ids.
         delivered: JSON list of `domain.record.Delivered`, each a list of its fields in order.
+        approvals: JSON list of `domain.record.Approval`.
     """
 
     __tablename__ = "following"
@@ -306,6 +307,7 @@ class FollowingRow(_Row, table=True):
     skipped: str = Field(sa_type=Text)
     accepted: str = Field(sa_type=Text)
     delivered: str = Field(sa_type=Text)
+    approvals: str = Field(sa_type=Text)
 
 
 class DeploymentRow(_Row, table=True):
@@ -315,6 +317,7 @@ class DeploymentRow(_Row, table=True):
         commit_id: full hex object id; the same commit may be deployed more than once.
         files: JSON object, path -> text.
         applied_by, reason: `Deployment.by`, `Deployment.reason`.
+        approved_by, approved_because: as of `Deployment`.
     """
 
     __tablename__ = "deployments"
@@ -330,6 +333,8 @@ class DeploymentRow(_Row, table=True):
     applied: datetime = _time()
     applied_by: str = Field(sa_type=Text)
     reason: str = Field(sa_type=Text)
+    approved_by: str = Field(sa_type=Text)
+    approved_because: str = Field(sa_type=Text)
 
 
 class JournalRow(_Row, table=True):

@@ -49,6 +49,7 @@ COMMANDS = {
     "auth": ("list", "approve", "reject"),
     "gitops": (
         "accept",
+        "approve",
         "diff",
         "history",
         "resume",

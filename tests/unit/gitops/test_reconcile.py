@@ -69,6 +69,7 @@ FOLLOWING = {
     "Verified": (None, "Off"),
     "Valid": (True, "Valid"),
     "Tested": (True, "TestsPassed"),
+    "Planned": (True, "Planned"),
     "Applied": (True, "Applied"),
     "Stalled": (False, "Following"),
 }
@@ -114,6 +115,7 @@ async def test_a_good_commit_comes_into_force() -> None:
                 "Verified": (None, "Off"),
                 "Valid": (False, "Invalid"),
                 "Tested": (None, "NotReached"),
+                "Planned": (None, "NotReached"),
                 "Applied": (False, "Invalid"),
                 "Stalled": (True, "Invalid"),
             },
@@ -125,6 +127,7 @@ async def test_a_good_commit_comes_into_force() -> None:
                 "Verified": (None, "Off"),
                 "Valid": (True, "Valid"),
                 "Tested": (False, "TestsFailed"),
+                "Planned": (None, "NotReached"),
                 "Applied": (False, "TestsFailed"),
                 "Stalled": (True, "TestsFailed"),
             },
@@ -266,6 +269,7 @@ async def test_rewritten_history_is_refused() -> None:
             "Verified": (None, "NotReached"),
             "Valid": (None, "NotReached"),
             "Tested": (None, "NotReached"),
+            "Planned": (None, "NotReached"),
             "Applied": (False, "HistoryRewritten"),
             "Stalled": (True, "HistoryRewritten"),
         }

@@ -89,6 +89,7 @@ async def test_while_it_is_suspended_commits_are_judged_and_not_applied() -> Non
             "Verified": (None, "Off"),
             "Valid": (True, "Valid"),
             "Tested": (True, "TestsPassed"),
+            "Planned": (True, "Planned"),
             "Applied": (False, "Suspended"),
             "Stalled": (False, "Suspended"),
             "Suspended": (True, "Suspended"),
