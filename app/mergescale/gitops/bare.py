@@ -1,7 +1,7 @@
-"""The only module that touches GitPython: a bare store and the handful of git calls we make.
+"""A bare store and the handful of git calls we make.
 
-GitPython leaks resources in long processes and hands its environment on, so this is imported in
-the worker only. Every call is a full argument vector with our options first and ``--`` or
+GitPython leaks resources in long processes and hands its environment on, so this and `running`,
+the only modules that touch it, are imported in the worker only. Every call is a full argument vector with our options first and ``--`` or
 ``--end-of-options`` before anything that came from configuration or from the repository.
 
 LIMIT(length): all that git is ever asked is in one place, where it can be checked in one reading.
@@ -11,10 +11,12 @@ Git's own names: *commit-ish* texts here are full hex object ids or `TIP`, never
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,8 +24,14 @@ from typing import Final
 from git.cmd import Git
 from git.exc import GitCommandError, GitCommandNotFound
 
-#: Where the followed ref is kept in the store.
+from mergescale.gitops.running import GitFailed, run, stream
+
+__all__ = ["APPLIED", "TIP", "Commit", "Entry", "GitFailed", "Store", "child_environment"]
+
+#: Where the newest commit is kept in the store; in a quarantine, what was fetched, not peeled.
 TIP: Final = "refs/mergescale/tip"
+#: Below it, under their ids, the commits that were in force.
+APPLIED: Final = "refs/mergescale/applied"
 
 _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 #: What git says of a commit, and of a path in one, that is not there.
@@ -31,6 +39,14 @@ _UNKNOWN = re.compile(r"Not a valid commit name")
 _NO_PATH = re.compile(r"path '.*' does not exist in", re.DOTALL)
 #: LIMIT: largest commit subject and author that are kept.
 _LONGEST_LINE = 200
+#: LIMIT: what one git call may print; eight watched megabytes and their headers are the most.
+_MOST_PRINTED = 64 << 20
+#: SPEC(gitrepository-layout): the least that is a bare repository, as ``git init`` makes it.
+_FOLDERS: Final = ("objects/info", "objects/pack", "refs/heads", "refs/mergescale")
+_FILES: Final = {
+    "HEAD": "ref: refs/heads/none\n",
+    "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+}
 _LOG_FORMAT = "--format=%H%x00%ct%x00%an%x00%s"
 #: A line of a commit's header about somebody (git-fsck checks that it is one).
 _IDENTITY = re.compile(
@@ -54,12 +70,21 @@ _HARDENED: Final[tuple[str, ...]] = (
     "credential.helper=",
     "fetch.fsckObjects=true",
     "transfer.fsckObjects=true",
+    # Always a pack: its size is bounded while it grows, and it is moved as a whole.
+    "fetch.unpackLimit=1",
+    "transfer.unpackLimit=1",
+    # No object is streamed past the limit on what is allocated.
+    "core.bigFileThreshold=1024g",
     "fetch.recurseSubmodules=false",
+    "fetch.writeCommitGraph=false",
     "submodule.recurse=false",
     "http.followRedirects=false",
     "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=20",
+    "gc.auto=0",
     "gc.autoDetach=false",
+    "gc.packRefs=false",
+    "maintenance.auto=false",
     "maintenance.autoDetach=false",
     "pack.threads=1",
     "pack.windowMemory=64m",
@@ -67,20 +92,6 @@ _HARDENED: Final[tuple[str, ...]] = (
     "protocol.version=2",
     "safe.bareRepository=explicit",
 )
-
-
-class GitFailed(Exception):
-    """A git call that ended badly.
-
-    Attributes:
-        stderr: for classification, never for people.
-        status: exit code; that of a signal is below 0.
-    """
-
-    def __init__(self, stderr: str, status: int = 0) -> None:
-        super().__init__("git failed")
-        self.stderr = stderr
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,22 +193,129 @@ class Store:
 
     def prepare(self) -> None:
         """Make the repository if it is not there."""
-        if not (self._path / "HEAD").is_file():
-            self._fresh = True
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._run("init", "--quiet", "--bare", "--template=", "--", str(self._path))
+        if (self._path / "HEAD").is_file():
+            return
+        self._fresh = True
+        # Elsewhere first: what is there is whole, whenever this is killed.
+        made = self._path.with_name(f"{self._path.name}-made")
+        for place in (made, self._path):
+            shutil.rmtree(place, ignore_errors=True)
+        made.mkdir(mode=0o700, parents=True)
+        for folder in _FOLDERS:
+            (made / folder).mkdir(parents=True)
+        for name, text in _FILES.items():
+            (made / name).write_text(text)
+        made.replace(self._path)
 
     def discard(self) -> None:
-        """Remove everything; the next `fetch` transfers and checks all of it again."""
+        """Remove everything."""
         shutil.rmtree(self._path, ignore_errors=True)
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    @property
+    def whole(self) -> bool:
+        """Say whether all that it has of a history was transferred just now."""
+        return self._fresh
+
+    def build_on(self, store: Store) -> None:
+        """Read what another store has as if it were here; a `fetch` does not transfer it again."""
+        self._fresh = not store.has(TIP)
+        borrowed = f"{store.path.absolute()}/objects\n"
+        (self._path / "objects" / "info" / "alternates").write_text(borrowed)
+
+    def has(self, ref: str) -> bool:
+        """Say whether there is such a ref; nothing is said about what it names."""
+        # Refs of a store are files of their own: it never packs them.
+        return (self._path / ref).is_file()
+
+    def tip(self) -> str:
+        """Return the newest commit that came in, empty before there is one."""
+        return self._id((self._path / TIP).read_bytes()) if self.has(TIP) else ""
+
+    def listing(self, url: str, patterns: Iterable[str], most: int) -> dict[str, str]:
+        """Return the refs of the repository at `url`: full name -> object id.
+
+        Args:
+            url: of the repository.
+            patterns: what to ask for; the remote may list more.
+            most: bytes that the list may have.
+
+        Raises:
+            GitFailed: the remote did not list them, or too many.
+        """
+        listed = self._run("ls-remote", "--quiet", "--end-of-options", url, *patterns, most=most)
+        pairs = (line.partition(b"\t") for line in listed.splitlines())
+        return {name.decode(errors="replace"): self._id(oid) for oid, _, name in pairs}
+
     def fetch(self, url: str, ref: str) -> str:
-        """Bring `ref` of the repository at `url` in; return the commit it names."""
+        """Bring `ref` of the repository at `url` in; return the commit it names.
+
+        Raises:
+            GitFailed: git could not; "not a commit" if it names something else.
+        """
         self._run(
             "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
-            "--end-of-options", url, f"+{ref}:{TIP}",
+            "--no-auto-maintenance", "--end-of-options", url, f"+{ref}:{TIP}",
         )  # fmt: skip
         return self._id(self._run("rev-parse", "--verify", "--end-of-options", f"{TIP}^{{commit}}"))
+
+    def adopt(self, quarantine: Store, commit: str, applied: str) -> None:
+        """Take over what was checked, and point the tip at it.
+
+        The same way git takes over what is pushed: packs first, their indexes last, then the ref.
+
+        Args:
+            quarantine: builds on this store; is of no use afterwards.
+            commit: the new tip.
+            applied: commit in force, which is pinned; empty for none, or one that is not here.
+        """
+        packs = self._path / "objects" / "pack"
+        packs.mkdir(parents=True, exist_ok=True)
+        for suffix in (".pack", ".rev", ".idx"):
+            for file in (quarantine.path / "objects" / "pack").glob(f"pack-*{suffix}"):
+                file.replace(packs / file.name)
+        _settle(packs)
+        pins = f"update {APPLIED}/{self._id(applied)} {applied}\n" if applied else ""
+        with tempfile.TemporaryFile() as orders:
+            orders.write(f"{pins}update {TIP} {self._id(commit)}\n".encode())
+            orders.seek(0)
+            self._run("update-ref", "--no-deref", "--stdin", stdin=orders.fileno())
+
+    def commits(self, commit: str, most: int) -> int:
+        """Return how many commits a history has, `most` + 1 if it has more."""
+        count = self._run("rev-list", "--count", f"--max-count={most + 1}", self._id(commit), "--")
+        return int(count)
+
+    def names(self, commit: str) -> Generator[bytes, None, None]:
+        """Yield the paths of everything in a commit, folders before what they hold.
+
+        NUL after each, in pieces of any size; whoever stops listening ends it.
+        """
+        words = ("ls-tree", "-r", "-t", "-z", "--name-only", self._id(commit), "--")
+        return stream(self._git, self._words(words), most=1 << 40)
+
+    @property
+    def packs(self) -> int:
+        """How many packs there are."""
+        return sum(1 for _ in (self._path / "objects" / "pack").glob("*.pack"))
+
+    def inherit(self, old: Store) -> None:
+        """Take over the pins of a store that is in doubt, as far as it can be read."""
+        here = self._git.custom_environment(GIT_ALLOW_PROTOCOL="file")
+        with contextlib.suppress(GitFailed), here:
+            self._run(
+                "-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
+                "--no-auto-maintenance", "--end-of-options", str(old.path),
+                f"+{APPLIED}/*:{APPLIED}/*",
+            )  # fmt: skip
+
+    def collect(self) -> None:
+        """Make one pack of all that is pinned, and drop the rest."""
+        self._run("gc", "--quiet", "--prune=now")
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Say whether `ancestor` is known and in the history of `commit`.
@@ -306,24 +424,11 @@ class Store:
             answers = self._run("cat-file", "--batch", stdin=questions.fileno())
         return _batch(answers, kind)
 
-    def _run(self, *words: str, stdin: int | None = None) -> bytes:
-        place = [] if words[0] == "init" else [f"--git-dir={self._path}"]
-        try:
-            out = self._git.execute(
-                ["git", *place, *self._options, *words],
-                istream=stdin,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                shell=False,
-            )
-        except GitCommandNotFound:
-            raise GitFailed("git is not installed") from None
-        except GitCommandError as error:
-            # What a signal ends says nothing by itself.
-            status = error.status if isinstance(error.status, int) else 0
-            said = f"ended by signal {-status}" if status < 0 else ""
-            raise GitFailed(f"{error.stderr}{said}", status) from None
-        return out
+    def _run(self, *words: str, stdin: int | None = None, most: int = _MOST_PRINTED) -> bytes:
+        return run(self._git, self._words(words), stdin=stdin, most=most)
+
+    def _words(self, words: tuple[str, ...]) -> list[str]:
+        return [f"--git-dir={self._path}", *self._options, *words]
 
     @staticmethod
     def _id(text: str | bytes) -> str:
@@ -366,6 +471,15 @@ def _batch(answers: bytes, wanted: bytes) -> dict[str, bytes]:
         at = start + int(size[0]) + 1
         found[oid] = answers[start : at - 1]
     return found
+
+
+def _settle(folder: Path) -> None:
+    """Have the names in a folder last before anything refers to them."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def _line(text: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 import mergescale
 from mergescale.gitops import trust
-from mergescale.gitops.errors import Stalled, Transient
+from mergescale.gitops.errors import Stalled, Transient, Waiting
 from mergescale.gitops.messages import Failed, Found, Reply, Request, Unchanged
 from mergescale.gitops.source import Source
 from mergescale.gitops.trust import Demands
@@ -60,12 +60,14 @@ class Fetcher:
         Raises:
             Stalled: only a new commit or another configuration helps.
             Transient: it may work later; also when the worker died or ran out of time.
+            Waiting: it will, after the pause that the remote asks for.
         """
         trusted = await asyncio.to_thread(trust.fingerprint, self._demands)
         request = Request(
             url=self._source.url,
             transport=self._source.transport,
-            ref=self._source.ref,
+            kind=self._source.followed.kind,
+            ref=self._source.followed.ref,
             folder=self._source.folder,
             store=str(self._store),
             known=known if trusted == self._trusted else "",
@@ -73,8 +75,11 @@ class Fetcher:
             accepted=accepted,
             demands=self._demands,
             timeout_s=self._source.timeout_s + _GRACE_S,
+            limits=self._source.limits,
         )
         match await self._ask(request):
+            case Failed(retry_after_s=wait_s) as failed if wait_s > 0:
+                raise Waiting(failed.reason, failed.message, retry_after_s=wait_s, help=failed.help)
             case Failed(retry=True) as failed:
                 raise Transient(failed.reason, failed.message, help=failed.help)
             case Failed() as failed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mergescale.gitops.limits import Limits
+from mergescale.gitops.revisions import Kind
 from mergescale.gitops.trust import Demands, Verdict
 
 
@@ -11,13 +13,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the repository.
 
     Attributes:
-        url, transport, ref, folder: see `Source`.
+        url, transport, folder: see `Source`.
+        ref: what is followed; see `Followed`.
         store: path of the server's own bare repository.
         known: commit that was looked at last; when the ref is still there nothing is read.
         applied: commit in force; the new one must descend from it. Empty for none.
         accepted: commit that may come although it does not descend; empty for none.
         demands: whose commits are wanted.
         timeout_s: the worker kills itself and its children after this, should the server be gone.
+        kind: of what is followed.
+        limits: how much is accepted.
     """
 
     url: str
@@ -30,6 +35,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     accepted: str = ""
     demands: Demands = Demands()
+    kind: Kind = Kind.BRANCH
+    limits: Limits = Limits()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
@@ -59,6 +66,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
         files: name in the watched folder -> text; empty when it may not come into force.
         faults: files that could not be read as text.
         verdict: who vouches for it; None when that was not looked at.
+        name: of the branch or tag that names it, as people say it; empty for a pinned commit.
     """
 
     commit: str
@@ -69,6 +77,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     files: dict[str, str]
     faults: list[Fault]
     verdict: Verdict | None = None
+    name: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -77,12 +86,14 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     Attributes:
         retry: the same request may succeed later.
         reason: CamelCase word for conditions.
+        retry_after_s: what the remote asks to be left alone for; 0 when it does not say.
     """
 
     retry: bool
     reason: str
     message: str
     help: str = ""
+    retry_after_s: float = 0
 
 
 Reply = Unchanged | Found | Failed

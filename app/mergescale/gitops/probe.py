@@ -16,11 +16,11 @@ def fingerprint(repository: Path, ref: str) -> Fingerprint:
 
     Args:
         repository: a bare repository, or a folder with ``.git``.
-        ref: full name, e.g. ``refs/heads/main``.
+        ref: full name, e.g. ``refs/heads/main``, or a folder of them, e.g. ``refs/tags``.
     """
     git_dir = _git_dir(repository)
-    places = (repository, git_dir / ref, git_dir / "packed-refs", git_dir / "reftable/tables.list")
-    return tuple(_identity(place) for place in places)
+    places = (git_dir / ref, git_dir / "packed-refs", git_dir / "reftable/tables.list")
+    return (_presence(repository), *map(_identity, places))
 
 
 def _git_dir(repository: Path) -> Path:
@@ -42,13 +42,19 @@ def _line(path: Path) -> str:
         return ""
 
 
+def _presence(place: Path) -> tuple[int, int, int] | None:
+    """Return the same for the repository's own folder, whose times change with every file in it."""
+    found = _identity(place)
+    return None if found is None else (found[0], 0, 0)
+
+
 def _identity(place: Path) -> tuple[int, int, int] | None:
-    """Return inode, change time in ns and size; None when there is nothing."""
+    """Return inode, change time in ns and size; None when there is nothing.
+
+    Of a folder they change when a name in it comes, goes or is replaced.
+    """
     try:
         found = place.stat()
     except OSError:
         return None
-    # A working folder's own times change with every file in it; only its presence counts.
-    return (
-        (found.st_ino, 0, 0) if place.is_dir() else (found.st_ino, found.st_ctime_ns, found.st_size)
-    )
+    return found.st_ino, found.st_ctime_ns, found.st_size

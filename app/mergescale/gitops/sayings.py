@@ -29,16 +29,38 @@ UNWRITABLE = Failed(
     message="the server's copy of the repository could not be written",
     help="check space and permissions of the server's state folder",
 )
+NO_REF = Failed(
+    retry=False,
+    reason="RefMissing",
+    message="the branch or tag does not exist in the repository",
+    help="push it, or name another in the configuration",
+)
+NO_VERSION = Failed(
+    retry=False,
+    reason="RefMissing",
+    message="no tag of the repository is a version in the range",
+    help="push one like v1.2.3; prereleases count only if the range names one",
+)
+LOCKED = Failed(
+    retry=True,
+    reason="StoreLocked",
+    message="another process is using the server's copy of the repository",
+    help="give each server process a state folder of its own",
+)
 #: What the machine does to git, whatever the objects are like.
 _MACHINE: Final[tuple[tuple[re.Pattern[str], Failed], ...]] = (
     (
         re.compile(
             r"Input/output error|No space left on device|Disk quota exceeded|Read-only file system"
+            r"|unable to update local ref|couldn't set|cannot lock ref"
         ),
         UNWRITABLE,
     ),
     (
-        re.compile(r"(died of|ended by) signal"),
+        # A fetch whose helper said nothing before it ended.
+        re.compile(
+            r"(died of|ended by) signal|\A\s*fatal: fetch-pack: invalid index-pack output\s*\Z"
+        ),
         Failed(
             retry=True,
             reason="GitEnded",
@@ -59,13 +81,41 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
             help="install git 2.39 or newer on the server",
         ),
     ),
+    (r"couldn't find remote ref", NO_REF),
     (
-        r"couldn't find remote ref",
+        r"expected commit type",
+        Failed(
+            retry=False,
+            reason="NoCommit",
+            message="what is followed does not name a commit",
+            help="tag a commit, or follow a branch",
+        ),
+    ),
+    (
+        r"not our ref|unadvertised object",
         Failed(
             retry=False,
             reason="RefMissing",
-            message="the branch does not exist in the repository",
-            help="push the branch, or name another in the configuration",
+            message="the repository does not hand out the commit",
+            help="push it to a branch; some servers hand out commits only by branch or tag",
+        ),
+    ),
+    (
+        r"shallow update not allowed",
+        Failed(
+            retry=False,
+            reason="Shallow",
+            message="the repository is a shallow copy, without its history",
+            help="follow the one that it was copied from, or `git fetch --unshallow` in it",
+        ),
+    ),
+    (
+        r"mismatched algorithms",
+        Failed(
+            retry=False,
+            reason="ObjectFormat",
+            message="the repository names its objects by SHA-256, which is not supported",
+            help="keep the policy in a repository that uses SHA-1, as git makes them",
         ),
     ),
     (
@@ -89,11 +139,11 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
     ),
     (r"does not appear to be a git repository|[Rr]epository .{0,99}not found", MISSING),
     (
-        r"File size limit|signal 25|[Oo]ut of memory|pack exceeds|mmap failed",
+        r"[Oo]ut of memory|mmap failed",
         Failed(
             retry=False,
             reason="TooLarge",
-            message="the repository's history is larger than the limits",
+            message="git ran out of the memory that it is granted",
             help="keep the policy in a repository of its own",
         ),
     ),

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from mergescale.gitops.limits import Limits
+from mergescale.gitops.revisions import Followed
 from mergescale.kernel.errors import Invalid
 
-#: LIMIT: what forges accept for a URL and git for a ref name.
+#: LIMIT: what forges accept for a URL.
 _LONGEST = 1024
-_LONGEST_REF = 255
 #: A local ref is looked at by stat, so often is cheap.
 LOCAL_POLL_S: Final = 0.25
 REMOTE_POLL_S: Final = 30.0
@@ -31,8 +32,6 @@ _SCP = re.compile(
 _SSH = re.compile(rf"ssh://(?:{_USER}@)?{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+-]+")
 _HTTPS = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+%-]+")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
-_REF_REFUSED = re.compile(r"\.\.|//|@\{|/\.|\./|\.lock(/|$)|[./]$")
 _FOLDER = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*")
 
 
@@ -46,42 +45,46 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A branch (or tag) of a repository and a folder in it; make one with `parse`.
+    """What of a repository is followed and a folder in it; make one with `parse`.
 
     Attributes:
         url: what git is given: an https or ssh URL, or an absolute path.
-        ref: full name, e.g. ``refs/heads/main``.
+        followed: a branch, a tag, a range of versions or a commit.
         folder: path of the watched folder inside the repository; empty for its root.
         poll_s: pause between two looks.
         timeout_s: after that many seconds a fetch is killed.
+        limits: how much of it is accepted.
     """
 
     url: str = field(repr=False)
     transport: Transport
-    ref: str
+    followed: Followed
     folder: str
     poll_s: float
     timeout_s: float
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def parse(
         cls,
         url: str,
         *,
-        ref: str = "main",
+        ref: str | Followed = "main",
         folder: str = "",
         poll_s: float | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        limits: Limits | None = None,
     ) -> Source:
         """Check the configuration's words.
 
         Args:
             url: ``https://…``, ``ssh://…``, ``user@host:path``, ``file:///…`` or a path that
                 starts with ``/`` or ``.``.
-            ref: a branch, or any full name below ``refs/``.
+            ref: a branch, any full name below ``refs/``, or what `Followed.parse` made.
             folder: path of the watched folder inside the repository.
             poll_s: `LOCAL_POLL_S` or `REMOTE_POLL_S` when not said.
             timeout_s: wall clock of one fetch.
+            limits: the usual ones when not said.
 
         Raises:
             Invalid: one of them is not acceptable; credentials are not echoed.
@@ -91,7 +94,9 @@ class Source:
         chosen_s = default_s if poll_s is None else poll_s
         if not 0 < chosen_s <= 86_400 or not 0 < timeout_s <= 3_600:
             raise Invalid("a poll interval is at most a day and a time limit at most an hour")
-        return cls(place, transport, _ref(ref), _folder(folder), chosen_s, timeout_s)
+        followed = ref if isinstance(ref, Followed) else Followed.parse(branch=ref)
+        plain = _folder(folder)
+        return cls(place, transport, followed, plain, chosen_s, timeout_s, limits or Limits())
 
     @property
     def local(self) -> Path | None:
@@ -105,8 +110,8 @@ class Source:
 
     @property
     def branch(self) -> str:
-        """The ref as people say it."""
-        return self.ref.removeprefix("refs/heads/").removeprefix("refs/")
+        """What is followed, as people say it."""
+        return self.followed.name
 
 
 def _place(url: str) -> tuple[Transport, str]:
@@ -146,15 +151,6 @@ def _refused(url: str) -> Invalid:
         "the repository's address is neither an https or ssh address nor a path",
         help="a path starts with / or ./; variables and ~ are not expanded",
     )
-
-
-def _ref(ref: str) -> str:
-    """Return the full name of a ref, after git's own rules (git-check-ref-format) and less."""
-    if len(ref) > _LONGEST_REF or not _REF.fullmatch(ref) or _REF_REFUSED.search(ref):
-        raise Invalid("the branch or ref is not a name that git accepts")
-    if ref == "HEAD":
-        raise Invalid("name a branch instead of HEAD, which moves without a commit")
-    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
 
 
 def _folder(folder: str) -> str:

@@ -158,7 +158,7 @@ class Watcher:
         local = self._source.local
         if local is None:
             return False
-        before, self._seen = self._seen, fingerprint(local, self._source.ref)
+        before, self._seen = self._seen, fingerprint(local, self._source.followed.watched)
         return self._seen != before
 
     def _wait_s(self) -> float:

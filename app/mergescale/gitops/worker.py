@@ -18,21 +18,36 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
-from mergescale.gitops.bare import Entry, GitFailed, Store, child_environment
-from mergescale.gitops.messages import Fault, Found, Reply, Request, Unchanged
-from mergescale.gitops.sayings import MISSING, UNWRITABLE, blamed, classified
+from mergescale.gitops.bare import TIP, Entry, GitFailed, Store, child_environment
+from mergescale.gitops.checks import check
+from mergescale.gitops.excess import TooMuch, excess, passed
+from mergescale.gitops.keeping import Locked, alone, fresh_of, quarantine_of, swap
+from mergescale.gitops.limits import Limits, allocations, impose
+from mergescale.gitops.messages import Failed, Fault, Found, Reply, Request, Unchanged
+from mergescale.gitops.revisions import Followed, Kind
+from mergescale.gitops.running import Talkative
+from mergescale.gitops.sayings import (
+    LOCKED,
+    MISSING,
+    NO_REF,
+    NO_VERSION,
+    UNWRITABLE,
+    blamed,
+    classified,
+)
 from mergescale.gitops.signatures import verify
 from mergescale.gitops.trust import Verdict
 
-#: LIMIT: bytes of address space, of one file, seconds of processor time, open files.
+#: LIMIT: bytes of address space, open files; the request says the others.
 _RLIMITS: Final = (
     (resource.RLIMIT_AS, 2 << 30),
-    (resource.RLIMIT_FSIZE, 512 << 20),
-    (resource.RLIMIT_CPU, 120),
     (resource.RLIMIT_NOFILE, 256),
     (resource.RLIMIT_CORE, 0),
 )
+#: LIMIT: packs of the store, of which each commit that comes in makes one.
+_MOST_PACKS: Final = 50
 #: LIMIT: one file, all files, number of files; a policy is text that people review.
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TOTAL_BYTES: Final = 8 << 20
@@ -50,46 +65,112 @@ _KINDS = {
 
 
 def answer(request: Request) -> Reply:
-    """Fetch and read; a store in doubt is thrown away and made anew, once."""
+    """Look, fetch what is new and read it; a store in doubt is made anew, once."""
     if request.transport == "file" and not Path(request.url).is_dir():
         return MISSING
-    store = Store(Path(request.store), request.transport)
+    path = Path(request.store)
+    try:
+        with alone(path):
+            return _answer(request, Store(path, request.transport))
+    except Locked:
+        return LOCKED
+    except OSError:
+        return UNWRITABLE
+
+
+def _answer(request: Request, store: Store) -> Reply:
     try:
         return _look(request, store)
     except GitFailed as first:
-        if (known := classified(first.stderr)) is not None:
+        if (known := _understood(first, request.limits)) is not None:
             return known
-    # SPEC(git-config fetch.fsckObjects): a fetch that fails its checks may leave bad objects
-    # behind, and the next fetch would not check them again.
-    store.discard()
+    # The store that the quarantine builds on may be what is wrong: look without it. It is replaced
+    # only by one that works, so what was in force stays where it is when the remote is at fault.
+    fresh = Store(fresh_of(store.path), request.transport)
     try:
-        return _look(request, store)
+        reply = _look(structs.replace(request, known=""), fresh)
     except GitFailed as second:
-        store.discard()
-        return blamed(second.stderr)
+        return _understood(second, request.limits) or blamed(second.stderr)
+    if fresh.has(TIP):
+        fresh.inherit(store)
+        swap(store.path)
+    match reply:
+        case Found(commit=commit) if commit == request.known:
+            return Unchanged(commit)
+        case _:
+            return reply
+
+
+def _understood(failed: GitFailed, limits: Limits) -> Failed | None:
+    """Return what git's failure means; None when the store itself may be what is wrong."""
+    if isinstance(failed, Talkative):
+        return excess("refs_bytes", "the remote said more than was asked for", failed.most)
+    return passed(failed.stderr, limits) or classified(failed.stderr)
 
 
 def _look(request: Request, store: Store) -> Reply:
+    followed = Followed(request.kind, request.ref)
     store.prepare()
-    commit = store.fetch(request.url, request.ref)
-    if commit == request.known:
-        return Unchanged(commit)
+    listing: dict[str, str] = {}
+    if followed.patterns:
+        listing = store.listing(request.url, followed.patterns, request.limits.refs_bytes)
+    chosen = followed.choose(listing)
+    if chosen is None:
+        return NO_VERSION if request.kind is Kind.SEMVER else NO_REF
+    if chosen.commit == request.known:
+        _collect(store)
+        return Unchanged(chosen.commit)
+    if chosen.commit == store.tip():
+        # It came through the quarantine before; a pinned commit needs no remote any more.
+        return _judged(request, store, chosen.commit, chosen.name)
+    quarantine = Store(quarantine_of(store.path), request.transport)
+    try:
+        quarantine.prepare()
+        quarantine.build_on(store)
+        commit = quarantine.fetch(request.url, chosen.ref)
+        reply = _judged(request, quarantine, commit, chosen.name)
+        # INVARIANT(promoted): only what passed the checks, and who is trusted, gets into the store.
+        if reply.verdict is not None and not reply.verdict.reason:
+            store.adopt(quarantine, commit, _pinned(request, quarantine))
+    finally:
+        quarantine.discard()
+    return reply
+
+
+def _judged(request: Request, store: Store, commit: str, name: str) -> Found:
+    """Check a commit and read it.
+
+    Args:
+        request: says what is checked.
+        store: the quarantine that it is in, or the store once it was promoted.
+        commit: its id.
+        name: of the branch or tag that names it.
+    """
     about = store.describe(commit)
-    free = not request.applied or commit == request.accepted
+    # Whoever configured a commit by its id accepted it, wherever in history it is.
+    free = request.applied in {"", commit} or commit == request.accepted
+    free = free or request.kind is Kind.COMMIT
     descends = free or store.descends(commit, request.applied)
-    verdict = _verdict(request, store, commit) if descends else None
-    wanted = verdict is not None and not verdict.reason
-    files, faults = read_files(store, commit, request.folder) if wanted else ({}, [])
-    return Found(
+    found = Found(
         commit=commit,
         subject=about.subject,
         author=about.author,
         committed_s=about.committed_s,
         descends=descends,
-        files=files,
-        faults=faults,
-        verdict=verdict,
+        files={},
+        faults=[],
+        name=name,
     )
+    try:
+        check(store, commit, request.limits)
+    except TooMuch as much:
+        fault = Fault("", "repository.too-large", much.failed.message, much.failed.help)
+        return structs.replace(found, faults=[fault])
+    if not descends:
+        return found
+    verdict = _verdict(request, store, commit)
+    files, faults = ({}, []) if verdict.reason else read_files(store, commit, request.folder)
+    return structs.replace(found, files=files, faults=faults, verdict=verdict)
 
 
 def _verdict(request: Request, store: Store, commit: str) -> Verdict:
@@ -101,6 +182,18 @@ def _verdict(request: Request, store: Store, commit: str) -> Verdict:
         scratch=Path(request.store).with_suffix(".trust"),
         now=datetime.now(UTC),  # noqa: TID251 - by which ssh-keygen and gpg go
     )
+
+
+def _pinned(request: Request, store: Store) -> str:
+    """Return the commit in force if it is there to be pinned, else nothing."""
+    applied = request.applied
+    return applied if applied and store.holds(applied) else ""
+
+
+def _collect(store: Store) -> None:
+    """Tidy up while nothing else is to be done, once enough has come together."""
+    if store.packs > _MOST_PACKS:
+        store.collect()
 
 
 def read_files(store: Store, commit: str, folder: str) -> tuple[dict[str, str], list[Fault]]:
@@ -197,10 +290,12 @@ def main() -> None:
         return
     request = msgspec.json.decode(line, type=Request)
     _guard(request.timeout_s)
+    impose(request.limits)
     home = Path(request.store).with_suffix(".home")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.update(child_environment(home, request.transport, request.url))
+        os.environ.update(allocations(request.limits))
         reply = answer(request)
     except OSError:
         reply = UNWRITABLE
