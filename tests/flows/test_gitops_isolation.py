@@ -15,6 +15,7 @@ import pytest
 
 from mergescale.gitops.child import Fetcher
 from mergescale.gitops.errors import Transient
+from mergescale.gitops.limits import Limits
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.source import Source
 from support.aio import aio, until
@@ -73,6 +74,7 @@ def test_git_sees_nothing_of_the_servers_environment(
     assert str(tmp_path / "home") not in text
     environment = {line.partition("=")[0]: line.partition("=")[2] for line in text.splitlines()}
     assert {name: environment[name] for name in sorted(environment) if name.startswith("GIT_")} == {
+        "GIT_ALLOC_LIMIT": str(Limits().object_bytes),
         "GIT_ALLOW_PROTOCOL": "file",
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(tmp_path / "state" / "policy.home" / "gitconfig"),

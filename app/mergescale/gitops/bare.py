@@ -1,8 +1,9 @@
 """A bare store and the handful of git calls we make.
 
 GitPython leaks resources in long processes and hands its environment on, so this and `running`,
-the only modules that touch it, are imported in the worker only. Every call is a full argument vector with our options first and ``--`` or
-``--end-of-options`` before anything that came from configuration or from the repository.
+the only modules that touch it, are imported in the worker only. Every call is a full argument
+vector with our options first and ``--`` or ``--end-of-options`` before anything that came from
+configuration or from the repository.
 
 LIMIT(length): all that git is ever asked is in one place, where it can be checked in one reading.
 

@@ -90,10 +90,12 @@ def _answer(request: Request, store: Store) -> Reply:
     try:
         reply = _look(structs.replace(request, known=""), fresh)
     except GitFailed as second:
+        fresh.discard()
         return _understood(second, request.limits) or blamed(second.stderr)
     if fresh.has(TIP):
         fresh.inherit(store)
         swap(store.path)
+    fresh.discard()
     match reply:
         case Found(commit=commit) if commit == request.known:
             return Unchanged(commit)

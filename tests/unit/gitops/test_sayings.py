@@ -23,7 +23,10 @@ CANARY = "https://ana:hunter2@git.example.com/x"
         ("ssh: connect to host h port 22: Connection refused", "Unreachable", True),
         ("fatal: '/srv/x' does not appear to be a git repository", "RemoteMissing", True),
         (f"remote: Repository not found.\nfatal: repository '{CANARY}/' not found", "RemoteMissing", True),
-        ("error: index-pack died of signal 25", "TooLarge", False),
+        ("fatal: Out of memory, malloc failed", "TooLarge", False),
+        ("fatal: remote error: upload-pack: not our ref 0123", "RefMissing", False),
+        ("error: shallow update not allowed", "Shallow", False),
+        ("fatal: mismatched algorithms: client sha1; server sha256", "ObjectFormat", False),
         ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", "Unreachable", True),
         ("git is not installed", "NoGit", True),
     ],
@@ -64,6 +67,8 @@ def test_what_may_be_the_stores_own_fault_is_left_to_a_fresh_store(stderr: str) 
         ("error: index-pack died of signal 9\nfatal: index-pack failed", "GitEnded"),
         ("ended by signal 9", "GitEnded"),
         ("fatal: early EOF", "Unreachable"),
+        ("fatal: fetch-pack: invalid index-pack output\n", "GitEnded"),
+        ("error: cannot lock ref 'refs/mergescale/tip'", "StoreUnwritable"),
     ],
 )
 def test_what_the_machine_does_is_tried_again(stderr: str, reason: str) -> None:

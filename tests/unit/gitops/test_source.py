@@ -116,7 +116,7 @@ def test_credentials_in_an_address_are_refused_and_not_echoed(text: str) -> None
 )
 def test_a_short_name_is_a_branch(ref: str, full: str) -> None:
     """Anything else is named in full."""
-    assert Source.parse("/srv/git", ref=ref).ref == full
+    assert Source.parse("/srv/git", ref=ref).followed.ref == full
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_whatever_passes_is_no_option_and_no_refspec(text: str) -> None:
         source = Source.parse("/srv/git", ref=text, folder="")
     except Invalid:
         return
-    assert source.ref.startswith("refs/")
-    assert not set(source.ref) & set(" ~^:?*[\\\n\0+") - {"+"}
+    assert source.followed.ref.startswith("refs/")
+    assert not set(source.followed.ref) & set(" ~^:?*[\\\n\0+") - {"+"}
 
 
 @pytest.mark.parametrize(
