@@ -22,6 +22,7 @@ from mergescale.domain.record import (
     Drop,
     Following,
     Hold,
+    Override,
     Presence,
     Put,
     Write,
@@ -425,18 +426,22 @@ async def test_history_lists_deployments_newest_first(
 @aio
 async def test_what_operators_say_about_following_is_stored(database_url: str) -> None:
     """Why it is suspended, what is skipped and accepted; who put a commit in force, and why."""
-    held, far = Hold("it broke ssh", "ana", START), Delivered(ReplicaId("r"), "a", START, "1-4,7")
-    told = Following("{}", 2, 1, held, ("b" * 40,), "c" * 40, (far, far))
-    rolled = replace(deployment("a"), by="ana", reason="it broke ssh")
+    held = Hold("it broke ssh", "ana", START, START + timedelta(hours=1), "d" * 40)
+    far = Delivered(ReplicaId("r"), "a", START, "1-4,7")
+    over = Override("f" * 64, "an emergency", "ben", START, START + timedelta(hours=2), at(7), "e")
+    told = Following("{}", 2, 1, held, ("b" * 40,), "c" * 40, over, (far, far))
+    ends = START + timedelta(days=1)
+    rolled = replace(deployment("a"), by="ana", reason="it broke ssh", until=ends)
     async with opened(database_url) as store:
         await loaded(store.journal)
         await store.journal.commit(HOME, at(0), [Put(told), Put(rolled)], START)
         snapshot = await loaded(store.journal)
         assert snapshot.following == told
         assert snapshot.deployment is not None
-        assert (snapshot.deployment.by, snapshot.deployment.reason) == ("ana", "it broke ssh")
+        put = snapshot.deployment
+        assert (put.by, put.reason, put.until) == ("ana", "it broke ssh", ends)
         past = await store.journal.history(HOME)
-        assert [(one.by, one.reason) for one in past] == [("ana", "it broke ssh")]
+        assert [(one.by, one.reason, one.until) for one in past] == [("ana", "it broke ssh", ends)]
         resumed = Following("{}", 2, 1)
         await store.journal.commit(HOME, at(1), [Put(resumed)], START)
         assert (await loaded(store.journal)).following == resumed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -65,6 +65,18 @@ class Approves(Protocol):
         ...
 
 
+class Overrides(Protocol):
+    """Has policies in force in place of the repository's; `gitops.overriding.Overrides`."""
+
+    async def put(self, text: str, *, reason: str, by: str, lasting: timedelta) -> object:
+        """Put one in force, for a while."""
+        ...
+
+    async def end(self, *, by: str) -> None:
+        """Put back what the repository said before."""
+        ...
+
+
 class Steers(Protocol):
     """Does what operators want of following a repository; `gitops.steering.Steering`."""
 
@@ -73,12 +85,21 @@ class Steers(Protocol):
         """What lets commits pass."""
         ...
 
+    @property
+    def overrides(self) -> Overrides:
+        """What is in force in place of the repository's policy."""
+        ...
+
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """Return what was in force, newest first."""
         ...
 
-    async def suspend(self, *, reason: str, by: str) -> None:
+    async def suspend(self, *, reason: str, by: str, lasting: timedelta | None = None) -> None:
         """Let nothing come into force by itself."""
+        ...
+
+    async def pin(self, commit: str, *, reason: str, by: str) -> str:
+        """Put a commit in force and keep it there; return its full id."""
         ...
 
     async def resume(self, *, by: str) -> None:

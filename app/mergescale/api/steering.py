@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import get, post
+from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody, QueryParameter
 
@@ -16,13 +17,18 @@ from mergescale.kernel.errors import NotFound
 
 _PATH: Final = "/tailnet/{tailnet:str}/gitops"
 _Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+#: LIMIT: a year; what is to last longer is meant for good.
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
+#: LIMIT: `gitops.overriding.LONGEST`, which layers keep apart.
+_LONGEST_S: Final = 604_800
 _Commit = Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
 
 
 class Suspend(msgspec.Struct, frozen=True):
-    """Why nothing is to come into force by itself."""
+    """Why nothing is to come into force by itself; 0 seconds for until somebody resumes."""
 
     reason: _Reason
+    expirySeconds: _Seconds = 0  # noqa: N815 - as for keys
 
 
 class Rollback(msgspec.Struct, frozen=True):
@@ -30,6 +36,21 @@ class Rollback(msgspec.Struct, frozen=True):
 
     commit: _Commit
     reason: _Reason
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """Which commit is to be in force and stay, and why; seven digits of it are enough."""
+
+    commit: _Commit
+    reason: _Reason
+
+
+class Override(msgspec.Struct, frozen=True):
+    """A policy in place of the repository's, why, and for how long; all three are required."""
+
+    policy: Annotated[str, msgspec.Meta(max_length=1 << 20)]
+    reason: _Reason
+    expirySeconds: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_S)]  # noqa: N815 - as for keys
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -69,9 +90,14 @@ async def plan(caller: Caller) -> dict[str, Any]:
     opt=needs(Scope.POLICY),
 )
 async def suspend(caller: Caller, data: JSONBody[Suspend]) -> dict[str, Any]:
-    """Let no commit come into force by itself, at any replica and across restarts."""
+    """Let no commit come into force by itself, at any replica and across restarts.
+
+    For as long as the body says, and then the newest one does without being asked for.
+    """
     repository = repository_of(caller)
-    await repository.steering.suspend(reason=data.reason, by=caller.principal.name)
+    lasting = timedelta(seconds=data.expirySeconds) if data.expirySeconds else None
+    by = caller.principal.name
+    await repository.steering.suspend(reason=data.reason, by=by, lasting=lasting)
     return dict(repository.status())
 
 
@@ -108,6 +134,49 @@ async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
     return {**done.as_json(), "status": dict(repository.status())}
 
 
+@post(f"{_PATH}/pin", status_code=200, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY))
+async def pin(caller: Caller, data: JSONBody[Pin]) -> dict[str, Any]:
+    """Put a commit of the history, or the branch's newest, in force, and keep it until resumed."""
+    repository = repository_of(caller)
+    await repository.steering.pin(data.commit, reason=data.reason, by=caller.principal.name)
+    return dict(repository.status())
+
+
+@post(
+    f"{_PATH}/override",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def override(caller: Caller, data: JSONBody[Override]) -> dict[str, Any]:
+    """Put a policy in force that is in no commit, in an emergency and for a while.
+
+    It is checked and tested as a commit is; one with a problem is refused with its line and column.
+    What the repository said before comes back by itself.
+    """
+    repository = repository_of(caller)
+    lasting, by = timedelta(seconds=data.expirySeconds), caller.principal.name
+    overrides = repository.steering.overrides
+    await overrides.put(data.policy, reason=data.reason, by=by, lasting=lasting)
+    return dict(repository.status())
+
+
+@delete(
+    f"{_PATH}/override",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY),
+)
+async def end_override(caller: Caller) -> dict[str, Any]:
+    """Put back now what the repository said before; answers with the status after a look at it."""
+    repository = repository_of(caller)
+    await repository.steering.overrides.end(by=caller.principal.name)
+    await repository.sync()
+    return dict(repository.status())
+
+
 @post(
     f"{_PATH}/accept",
     status_code=200,
@@ -124,7 +193,18 @@ async def accept(caller: Caller, data: JSONBody[Accept]) -> dict[str, Any]:
     return dict(repository.status())
 
 
-HANDLERS: Final[list[HTTPRouteHandler]] = [history, diff, plan, suspend, resume, rollback, accept]
+HANDLERS: Final[list[HTTPRouteHandler]] = [
+    history,
+    diff,
+    plan,
+    suspend,
+    resume,
+    rollback,
+    pin,
+    override,
+    end_override,
+    accept,
+]
 
 
 def newest_of(repository: Repository) -> str:

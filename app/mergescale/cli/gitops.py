@@ -8,8 +8,10 @@ import click
 
 from mergescale.cli import webhook
 from mergescale.cli.errors import CommandFailed, ExitCode
+from mergescale.cli.gitops_override import override, until
 from mergescale.cli.gitops_wait import wait
 from mergescale.cli.groups import noun
+from mergescale.cli.keys import Span
 from mergescale.cli.options import Session, online, yes_option
 from mergescale.cli.questions import confirm
 from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printable_lines
@@ -18,6 +20,7 @@ app = noun("gitops", "The watched repository: which commit is in force, and what
 app.add_command(webhook.app)
 
 app.add_command(wait)
+app.add_command(override)
 
 #: LIMIT: seconds; a first fetch of a large history takes the server this long.
 _SYNC_S: Final = 180.0
@@ -65,13 +68,24 @@ def history(session: Session, limit: int) -> None:
         session.screen.json(answer)
         return
     session.screen.table(
-        ("COMMIT", "IN FORCE", "APPLIED", "BY", "SUBJECT", "AUTHOR", "COMMITTED", "REASON"),
+        (
+            "COMMIT",
+            "IN FORCE",
+            "APPLIED",
+            "BY",
+            "UNTIL",
+            "SUBJECT",
+            "AUTHOR",
+            "COMMITTED",
+            "REASON",
+        ),
         (
             (
                 one["commit"][:12],
                 "yes" if one["inForce"] else NOTHING,
                 moment(one["applied"]),
                 printable(one["appliedBy"] or "the branch"),
+                moment(one["until"]),
                 printable(one["subject"]),
                 printable(one["author"]),
                 moment(one["committed"]),
@@ -99,11 +113,37 @@ def diff(session: Session, base: str, head: str) -> None:
 
 @app.command("suspend")
 @_reason
+@click.option("--for", "lasting_s", type=Span(), help="As in 2h or 3d; until `resume` if not said.")
 @online
-def suspend(session: Session, reason: str) -> None:
-    """Let no commit come into force by itself, until `resume`."""
-    _said(session, session.server.inside("POST", "gitops", "suspend", body={"reason": reason}))
-    session.screen.done("following is suspended")
+def suspend(session: Session, reason: str, lasting_s: int | None) -> None:
+    """Let no commit come into force by itself, until `resume` or for a while."""
+    body = {"reason": reason, "expirySeconds": lasting_s or 0}
+    done = session.server.inside("POST", "gitops", "suspend", body=body)
+    _said(session, done)
+    session.screen.done(f"following is suspended{until(done['suspended'])}")
+
+
+@app.command("pin")
+@click.argument("commit", required=False)
+@click.option("--reason", metavar="TEXT", help="Why; kept, and shown with the status.")
+@click.option("--off", is_flag=True, help="Follow the branch again; the same as `resume`.")
+@yes_option
+@online
+def pin(session: Session, commit: str | None, reason: str | None, *, off: bool, yes: bool) -> None:
+    """Put COMMIT in force and keep it there; newer ones wait until `resume` or `pin --off`.
+
+    COMMIT is one of the history, or the branch's newest.
+    """
+    if off:
+        go_on(session, yes=yes)
+        return
+    if commit is None or reason is None:
+        raise click.UsageError("give COMMIT and --reason, or --off", click.get_current_context())
+    confirm(f"Put {commit} in force and keep it there?", yes=yes)
+    body = {"commit": commit, "reason": reason}
+    done = session.server.inside("POST", "gitops", "pin", body=body, timeout_s=_SYNC_S)
+    _said(session, done)
+    session.screen.done(f"{_commit(done['current'])} is in force, and stays")
 
 
 @app.command("resume")
@@ -114,6 +154,11 @@ def resume(session: Session, *, yes: bool) -> None:
 
     Exit code 3 if the newest commit is not in force after it.
     """
+    go_on(session, yes=yes)
+
+
+def go_on(session: Session, *, yes: bool) -> None:
+    """Show what the branch would do, ask, and follow it again."""
     if not session.screen.is_json:
         _show_next(session)
     confirm("Follow the branch again?", yes=yes)
@@ -220,6 +265,10 @@ def _show(session: Session, status: dict[str, Any]) -> None:
 
 def _print(session: Session, status: dict[str, Any]) -> None:
     screen, applied = session.screen, moment(status["applied"])
+    override = status["override"]
+    if override is not None:
+        by, why = printable(override["by"]), printable(override["reason"])
+        screen.line(f"OVERRIDDEN by {by}{until(override)}: {why}")
     where = ", ".join(
         part
         for part in (

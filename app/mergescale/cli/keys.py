@@ -15,7 +15,7 @@ from mergescale.cli.screen import Cell, Tone, moment
 Kind = Literal["auth", "api", "client"]
 
 
-class _Span(click.ParamType[int]):
+class Span(click.ParamType[int]):
     """A span of time, as seconds."""
 
     name = "span"
@@ -34,7 +34,7 @@ ended_option: Final = click.option(
 expiry_option: Final = click.option(
     "--expiry",
     "expiry_s",
-    type=_Span(),
+    type=Span(),
     help="As in 30d or 12h; 90d if nothing is said.",
 )
 description_option: Final = click.option(

@@ -66,6 +66,7 @@ class Deployment:
         reason: why, where `by` said so.
         approved_by, approved_because: who let it pass gates and freeze windows, and why; empty for
             a commit that nobody approved.
+        until: when it goes again by itself; None for never.
     """
 
     commit: str
@@ -79,6 +80,7 @@ class Deployment:
     reason: str = ""
     approved_by: str = ""
     approved_because: str = ""
+    until: datetime | None = None
 
     @property
     def of_api(self) -> bool:

@@ -16,7 +16,7 @@ from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import User
-from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
+from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, Revision, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,37 @@ class Hold:
     Attributes:
         reason: why, in an operator's words.
         by: the operator.
+        until: when it ends by itself; None for when somebody ends it.
+        pinned: full id of the one commit that may be in force meanwhile; empty for any that is.
     """
 
     reason: str
     by: str
     since: datetime
+    until: datetime | None = None
+    pinned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An operator's own policy is in force in place of the repository's, for a while.
+
+    Attributes:
+        commit: what stands in for the commit that it is not: `Deployment.commit`.
+        reason: why, in the operator's words.
+        by: the operator.
+        until: when the repository's comes back by itself.
+        back: revision of the deployment that comes back; 0 if there was none.
+        instead_of: full id of the commit of that deployment; empty if it had none.
+    """
+
+    commit: str
+    reason: str
+    by: str
+    since: datetime
+    until: datetime
+    back: Revision
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +132,7 @@ class Following:
         held: why nothing comes into force by itself; None while it does.
         skipped: full ids of commits that do not come into force by themselves, oldest first.
         accepted: full id of a commit that may although the history was rewritten; empty for none.
+        override: what is in force in place of the repository's; None for nothing.
         delivered: how far the deployment in force has come at each replica that said so; one that
             has no others beside it says nothing.
         approvals: of commits that are not in force yet, oldest first.
@@ -117,13 +144,14 @@ class Following:
     held: Hold | None = None
     skipped: tuple[str, ...] = ()
     accepted: str = ""
+    override: Override | None = None
     delivered: tuple[Delivered, ...] = ()
     approvals: tuple[Approval, ...] = ()
 
     @property
     def wishes(self) -> tuple[object, ...]:
         """What operators want; when it moves, the newest commit is judged anew."""
-        return self.held, self.skipped, self.accepted, self.approvals
+        return self.held, self.skipped, self.accepted, self.approvals, self.override
 
     def approval(self, commit: str) -> Approval | None:
         """Return the approval of a commit, None for none."""

@@ -32,7 +32,8 @@ class Stalled(ReconcileError):
 class HeldBack(Stalled):
     """Raised when a good commit is not to come into force by itself, by what operators said.
 
-    Its reason is ``Suspended``, ``Skipped``, ``GateRefused`` or ``Frozen``.
+    Its reason is ``Overridden``, ``Pinned``, ``Suspended``, ``Skipped``, ``GateRefused`` or
+    ``Frozen``.
     """
 
     code = "gitops.held-back"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -20,11 +20,12 @@ from mergescale.domain.declaration import Deployment
 from mergescale.gitops import trust
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
 from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
+from mergescale.gitops.kept import committed_of, deployed
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.sharing import Sharing
 from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt, BadCommit, prepare
-from mergescale.gitops.status import CommitInfo, ConditionName, Status, fresh, problems
+from mergescale.gitops.status import WANTED, CommitInfo, ConditionName, Status, fresh, problems
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
 from mergescale.state import following, policies
@@ -241,8 +242,10 @@ class Reconciler:
         return self._wishes != self._engine.snapshot.following.wishes
 
     async def _ask(self, known: str, applied: str) -> Unchanged | Found:
-        accepted = self._engine.snapshot.following.accepted
-        return await self._fetcher.look(known=known, applied=applied, accepted=accepted)
+        told = self._engine.snapshot.following
+        # What follows an override is what follows the commit that it stands in for.
+        base = applied if told.override is None else told.override.instead_of
+        return await self._fetcher.look(known=known, applied=base, accepted=told.accepted)
 
     def _demand(self, found: Found) -> None:
         """Let pass what may follow the commit in force, and comes from whom it must."""
@@ -276,17 +279,8 @@ class Reconciler:
     async def _apply(self, attempt: Attempt, passed: Passed) -> None:
         """Put the commit in force through the engine."""
         found = attempt.found
-        deployment = Deployment(
-            commit=found.commit,
-            files=found.files,
-            subject=found.subject,
-            author=found.author,
-            committed=_info(found).committed,
-            applied=self._clock.now(),
-            declaration=attempt.declared,
-            approved_by=passed.approval.by if passed.approval else "",
-            approved_because=passed.approval.reason if passed.approval else "",
-        )
+        committed, approval = committed_of(found), passed.approval
+        deployment = deployed(attempt, committed, self._clock.now(), approval=approval)
         decision = policies.replace(deployment, attempt.compiled, attempt.against)
         try:
             await self._engine.apply(following.of_branch(decision, found.commit), self._fence)
@@ -338,8 +332,7 @@ class Reconciler:
                 self._tell(tested=True, reason="TestsPassed")
             case _:
                 self._tell(valid=None, tested=None, reason="NotReached")
-        # Suspended and Frozen are what somebody wants; alerts are for what nobody does.
-        stalled = verdict.reason not in {"Suspended", "Frozen"}
+        stalled = verdict.reason not in WANTED
         self._tell(applied=False, reason=verdict.reason, message=verdict.message)
         self._tell(stalled=stalled, reason=verdict.reason, message=verdict.message)
         shown = verdict.problems if isinstance(verdict, BadCommit) else ()
@@ -367,12 +360,7 @@ def _rewritten(deployment: Deployment | None, commit: str) -> Stalled:
 
 
 def _info(found: Found) -> CommitInfo:
-    try:
-        committed = datetime.fromtimestamp(found.committed_s, tz=UTC)
-    except (OverflowError, ValueError, OSError):
-        # The committer chose the number, and git takes any.
-        committed = datetime.fromtimestamp(0, tz=UTC)
-    return CommitInfo(found.commit, found.subject, found.author, committed)
+    return CommitInfo(found.commit, found.subject, found.author, committed_of(found))
 
 
 def _of(deployment: Deployment) -> CommitInfo:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.gates import approvals_json
-from mergescale.gitops.standing import standing
+from mergescale.gitops.standing import standing, wanted
 from mergescale.gitops.status import Status
 from mergescale.state import following
 from mergescale.state.engine import Engine, EngineStopped
@@ -113,7 +113,7 @@ class Sharing:
         told = {} if here else _read(self._engine.snapshot.following.status)
         if told and told["target"] is None:
             told["target"] = own["current"]
-        said = {**own, **told, "followedHere": here}
+        said = {**own, **told, **wanted(self._engine.snapshot), "followedHere": here}
         said["approvals"] = approvals_json(self._engine.snapshot)
         said["conditions"] = [*said["conditions"], *standing(self._engine.snapshot, said)]
         if self.delivery is not None:

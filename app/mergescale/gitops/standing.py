@@ -6,6 +6,7 @@ Any replica can tell from the snapshot, so it is not stored with the status.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from mergescale.domain.snapshot import Snapshot
@@ -31,14 +32,24 @@ def _suspended(snapshot: Snapshot, said: Mapping[str, Any]) -> dict[str, Any]:
     held = snapshot.following.held
     if held is None:
         return _condition(SUSPENDED, False, "Following", "", said["applied"])
-    message = f"by {held.by}: {held.reason}"
-    return _condition(SUSPENDED, True, "Suspended", message, time_json(held.since))
+    message = f"by {held.by}{_until(held.until)}: {held.reason}"
+    reason = "Suspended"
+    if held.pinned:
+        reason, message = "Pinned", f"{held.pinned[:12]} is pinned {message}"
+    return _condition(SUSPENDED, True, reason, message, time_json(held.since))
 
 
 def _drifted(snapshot: Snapshot, said: Mapping[str, Any]) -> dict[str, Any]:
     deployment, target = snapshot.deployment, said["target"]
     if deployment is None:
         return _condition(DRIFTED, None, "NotYet", "", None)
+    override = snapshot.following.override
+    if override is not None:
+        message = (
+            f"a policy of {override.by} is in force in place of the repository's"
+            f"{_until(override.until)}: {override.reason}"
+        )
+        return _condition(DRIFTED, True, "Overridden", message, time_json(override.since))
     in_force, since = deployment.commit, said["applied"]
     rolled_back = bool(deployment.by) and not deployment.of_api
     if target is None:
@@ -54,9 +65,35 @@ def _drifted(snapshot: Snapshot, said: Mapping[str, Any]) -> dict[str, Any]:
     if rolled_back:
         return _condition(DRIFTED, True, "RolledBack", message, since)
     held = snapshot.following.held
-    reason = "NotApplied" if held is None else "Suspended"
+    reason = "NotApplied" if held is None else "Pinned" if held.pinned else "Suspended"
     refused = [one["since"] for one in said["conditions"] if one["name"] == "Applied"]
     return _condition(DRIFTED, True, reason, message, refused[0] if refused else since)
+
+
+def wanted(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what operators want of following, ready for JSON: null for what they do not."""
+    held, override = snapshot.following.held, snapshot.following.override
+    return {
+        "suspended": held
+        and {
+            "reason": held.reason,
+            "by": held.by,
+            "since": time_json(held.since),
+            "until": time_json(held.until),
+            "pinned": held.pinned or None,
+        },
+        "override": override
+        and {
+            "reason": override.reason,
+            "by": override.by,
+            "since": time_json(override.since),
+            "until": time_json(override.until),
+        },
+    }
+
+
+def _until(when: datetime | None) -> str:
+    return "" if when is None else f" until {time_json(when.replace(microsecond=0))}"
 
 
 def _condition(

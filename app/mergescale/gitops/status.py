@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from mergescale.policy.diagnostics import Diagnostic, Severity, render
+
+#: Reasons for which a good commit is not in force that somebody wants: no case for an alert.
+WANTED: Final = frozenset({"Suspended", "Pinned", "Overridden", "Frozen"})
 
 
 class ConditionName(StrEnum):

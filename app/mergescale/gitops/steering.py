@@ -8,10 +8,9 @@ texts of what was in force are in the database and are read again with today's c
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -20,8 +19,10 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.approving import Approving
 from mergescale.gitops.errors import ReconcileError
 from mergescale.gitops.gates import Proposes, plan_of, proposed
+from mergescale.gitops.kept import REACH, chosen, commit_of, committed_of, deployed, found_again
 from mergescale.gitops.messages import Found
-from mergescale.gitops.naming import checked, one_of, whole_commit
+from mergescale.gitops.naming import checked, whole_commit
+from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, prepare
 from mergescale.gitops.status import CommitInfo, commit_json, time_json
 from mergescale.kernel.clock import Clock
@@ -32,12 +33,10 @@ from mergescale.plan.build import Side, make_plan, tree_of
 from mergescale.plan.model import Plan
 from mergescale.state import following, policies
 from mergescale.state.engine import Engine
+from mergescale.state.outcome import Decision
 from mergescale.state.ports import Applied, Past
 
 log = structlog.get_logger()
-
-#: LIMIT: deployments that are searched for a commit; as many as the store keeps.
-_REACH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ class Steering:
 
     Attributes:
         approving: lets a commit pass gates and freeze windows.
+        overrides: what is in force in place of the branch's.
     """
 
     def __init__(self, engine: Engine, past: Past, branch: Proposes, clock: Clock) -> None:
@@ -89,6 +89,7 @@ class Steering:
         self._branch = branch
         self._clock = clock
         self.approving = Approving(engine, branch, clock)
+        self.overrides = Overrides(engine, past, clock)
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """Return what was in force, newest first, ready for JSON.
@@ -99,13 +100,18 @@ class Steering:
         past = await self._past.history(self._tailnet, limit)
         return [_applied(one) for one in past]
 
-    async def suspend(self, *, reason: str, by: str) -> None:
+    async def suspend(self, *, reason: str, by: str, lasting: timedelta | None = None) -> None:
         """Let no commit of the branch come into force by itself.
+
+        Args:
+            reason: why.
+            by: who says so.
+            lasting: for how long; None until somebody resumes.
 
         Raises:
             StoreUnavailable: the database did not take it.
         """
-        await self._engine.apply(following.suspend(reason, by))
+        await self._engine.apply(following.suspend(reason, by, lasting))
         log.info("gitops.suspended", tailnet=self._tailnet, by=by, reason=reason)
 
     async def resume(self, *, by: str) -> None:
@@ -138,6 +144,36 @@ class Steering:
         log.info("gitops.accepted", tailnet=self._tailnet, by=by, commit=whole)
         return whole
 
+    async def pin(self, commit: str, *, reason: str, by: str) -> str:
+        """Put one commit in force and keep it there; newer ones wait until somebody resumes.
+
+        Args:
+            commit: one that was in force, or the newest of the branch; its id may be shortened.
+            reason: why.
+            by: who says so.
+
+        Returns:
+            The full id.
+
+        Raises:
+            Conflict: it is ambiguous, or something else came into force meanwhile.
+            Invalid: it is not acceptable to this version, or fails its tests today.
+            NotFound: it is neither.
+            StoreUnavailable: the database was not read or did not take it.
+        """
+        snapshot = self._engine.snapshot
+        found = await self._wanted(checked(commit))
+        decision = None
+        if found.commit != policies.in_force(snapshot):
+            deployment, attempt = await self._prepared(found, snapshot, by=by, reason=reason)
+            decision = _over(deployment, attempt, snapshot)
+        try:
+            await self._engine.apply(following.pin(decision, found.commit, reason, by))
+        except policies.PolicyMoved as error:
+            raise _moved(error) from error
+        log.info("gitops.pinned", tailnet=self._tailnet, by=by, reason=reason, commit=found.commit)
+        return found.commit
+
     async def rollback(self, commit: str, *, reason: str, by: str) -> RolledBack:
         """Put what was in force back in force, suspend, and skip what it replaces.
 
@@ -149,26 +185,18 @@ class Steering:
             NotFound: no deployment of that commit is kept.
             StoreUnavailable: the database was not read or did not take it.
         """
-        past = await self._past.history(self._tailnet, _REACH)
-        kept, snapshot = _chosen(past, commit), self._engine.snapshot
-        held = snapshot.deployment
-        if held is not None and held.commit == kept.commit:
+        past = await self._past.history(self._tailnet, REACH)
+        kept, snapshot = commit_of(past, commit), self._engine.snapshot
+        held, over = snapshot.deployment, policies.in_force(snapshot)
+        if over == kept.commit:
             raise Conflict(f"{kept.commit[:12]} is in force")
-        found = await self._found(kept)
-        try:
-            attempt = await asyncio.to_thread(prepare, found, snapshot)
-        except BadCommit as error:
-            message = f"{kept.commit[:12]} cannot be put in force again: {error.message}"
-            raise Invalid(message, help="nothing has changed") from None
-        deployment = _deployment(attempt, kept.committed, self._clock.now())
-        deployment = dataclasses.replace(deployment, by=by, reason=reason)
-        over = policies.in_force(snapshot)
-        decision = policies.replace(deployment, attempt.compiled, attempt.against, over=over)
+        found = await found_again(self._past, self._tailnet, kept)
+        deployment, attempt = await self._prepared(found, snapshot, by=by, reason=reason)
+        decision = _over(deployment, attempt, snapshot)
         try:
             await self._engine.apply(following.rolling_back(decision, kept.commit, reason, by))
         except policies.PolicyMoved as error:
-            # Not its own: nobody sent a condition along.
-            raise Conflict(error.message, help="see the history and decide again") from error
+            raise _moved(error) from error
         log.info(
             "gitops.rolled-back",
             tailnet=self._tailnet,
@@ -178,7 +206,7 @@ class Steering:
             replaced=over,
         )
         newest = next((one.revision for one in past if one.commit == over), kept.revision)
-        before = None if held is None else _info(held)
+        before = None if held is None or held.of_api else _info(held)
         return RolledBack(before, _info(deployment), forward=newest < kept.revision)
 
     async def diff(self, base: str, head: str) -> Plan:
@@ -189,9 +217,9 @@ class Steering:
             NotFound: no deployment of that commit is kept.
             StoreUnavailable: the database could not be read.
         """
-        past, snapshot = await self._past.history(self._tailnet, _REACH), self._engine.snapshot
-        kept = [_chosen(past, one) for one in (base, head)]
-        found = [await self._found(one) for one in kept]
+        past, snapshot = await self._past.history(self._tailnet, REACH), self._engine.snapshot
+        kept = [chosen(past, one) for one in (base, head)]
+        found = [await found_again(self._past, self._tailnet, one) for one in kept]
         return await asyncio.to_thread(_compared, found, snapshot, self._clock.now())
 
     async def next_plan(self) -> Plan | None:
@@ -217,30 +245,44 @@ class Steering:
     def _tailnet(self) -> TailnetName:
         return self._engine.snapshot.tailnet
 
-    async def _found(self, kept: Applied) -> Found:
-        """Return a deployment of the past as if it had been fetched."""
-        files = await self._past.texts(self._tailnet, kept.revision)
-        if files is None:
-            raise NotFound(f"the texts of {kept.commit[:12]} are not kept any more")
-        return Found(
-            commit=kept.commit,
-            subject=kept.subject,
-            author=kept.author,
-            committed_s=int(kept.committed.timestamp()),
-            descends=True,
-            files=dict(files),
-            faults=[],
-        )
+    async def _wanted(self, commit: str) -> Found:
+        """Return a commit that was in force, or the newest of the branch."""
+        past = await self._past.history(self._tailnet, REACH)
+        if any(one.commit.startswith(commit) for one in past):
+            return await found_again(self._past, self._tailnet, commit_of(past, commit))
+        try:
+            newest = await self._branch.proposed()
+        except ReconcileError as error:
+            raise Conflict(error.message, help=error.help) from error
+        if newest is None or not newest.found.commit.startswith(commit):
+            raise NotFound(
+                f'"{commit}" was not in force, and is not the newest commit of the branch',
+                help="see mergescale gitops history",
+            )
+        return newest.found
+
+    async def _prepared(
+        self, found: Found, snapshot: Snapshot, *, by: str, reason: str
+    ) -> tuple[Deployment, Attempt]:
+        """Take a commit through the stages for an operator."""
+        try:
+            attempt = await asyncio.to_thread(prepare, found, snapshot)
+        except BadCommit as error:
+            message = f"{found.commit[:12]} cannot be put in force again: {error.message}"
+            raise Invalid(message, help="nothing has changed") from None
+        committed, now = committed_of(found), self._clock.now()
+        return deployed(attempt, committed, now, by=by, reason=reason), attempt
 
 
-def _chosen(past: tuple[Applied, ...], commit: str) -> Applied:
-    """Return the newest deployment of a commit."""
-    checked(commit)
-    whole = one_of({one.commit for one in past if one.commit.startswith(commit)}, commit)
-    for one in past:
-        if one.commit == whole:
-            return one
-    raise NotFound(f'"{commit}" was not in force', help="see mergescale gitops history")
+def _over(deployment: Deployment, attempt: Attempt, snapshot: Snapshot) -> Decision[Any]:
+    """Return the decision that replaces what is in force in the snapshot, and nothing else."""
+    over = policies.in_force(snapshot)
+    return policies.replace(deployment, attempt.compiled, attempt.against, over=over)
+
+
+def _moved(error: policies.PolicyMoved) -> Conflict:
+    """Return the same as no condition that somebody sent along: nobody did."""
+    return Conflict(error.message, help="see the history and decide again")
 
 
 def _compared(found: list[Found], snapshot: Snapshot, now: datetime) -> Plan:
@@ -252,19 +294,6 @@ def _compared(found: list[Found], snapshot: Snapshot, now: datetime) -> Plan:
         Side(tree_of(one.found.files), one.declared, proposed(one, now)) for one in attempts
     )
     return make_plan(base, head, revision_of(snapshot))
-
-
-def _deployment(attempt: Attempt, committed: datetime, now: datetime) -> Deployment:
-    found = attempt.found
-    return Deployment(
-        commit=found.commit,
-        files=found.files,
-        subject=found.subject,
-        author=found.author,
-        committed=committed,
-        applied=now,
-        declaration=attempt.declared,
-    )
 
 
 def _info(deployment: Deployment) -> CommitInfo:
@@ -284,5 +313,6 @@ def _applied(one: Applied) -> dict[str, Any]:
         "reason": one.reason or None,
         "approvedBy": one.approved_by or None,
         "approvedBecause": one.approved_because or None,
+        "until": time_json(one.until),
         "inForce": one.in_force,
     }

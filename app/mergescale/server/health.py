@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from mergescale.api.health import Check, Checked, Health
-from mergescale.gitops.status import ConditionName
+from mergescale.gitops.status import WANTED, ConditionName
 from mergescale.gitops.steering import Steering
 from mergescale.gitops.watch import Watcher
 from mergescale.gitops.webhooks import Webhook
@@ -81,7 +81,8 @@ def health_checks(
 
     Warnings leave the server in its load balancer, which would make things worse by taking it out:
     a clock that stepped, as the server goes on by its own time; a relay that does not take
-    everybody; a repository that cannot be followed, as the last good commit stays in force.
+    everybody; a repository that cannot be followed, as the last good commit stays in force. That it
+    is suspended, pinned or overridden somebody wants: it is said, and warns nobody.
 
     Args:
         database: the one below all of it.
@@ -185,9 +186,12 @@ def _relay_check(relaying: Relaying) -> Check:
 
 def _repository_check(watcher: Watcher) -> Check:
     async def check() -> Checked:
-        for one in watcher.shown["conditions"]:
-            if one["name"] in _HEALTHY_IF_TRUE and one["state"] is False:
+        shown = watcher.shown["conditions"]
+        for one in shown:
+            bad = one["name"] in _HEALTHY_IF_TRUE and one["state"] is False
+            if bad and one["reason"] not in WANTED:
                 return Checked(Health.WARN, f"{one['name']} is false: {one['reason']}")
-        return Checked(Health.PASS)
+        wanted = (one for one in shown if one["state"] is True and one["reason"] in WANTED)
+        return Checked(Health.PASS, "; ".join(f"{one['name']}: {one['reason']}" for one in wanted))
 
     return check

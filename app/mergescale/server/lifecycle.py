@@ -92,6 +92,7 @@ async def _start(
         others.append(group.create_task(part.maintain()))
         others.append(group.create_task(part.tell()))
         others.append(group.create_task(part.delivery.run()))
+        others.append(group.create_task(part.overrides.run(lambda: server.replica.duties)))
         if part.watcher is not None:
             await _first_look(part)
             others.append(group.create_task(part.watch()))

@@ -15,6 +15,7 @@ from mergescale.fanout.presence import Presence
 from mergescale.gitops.child import Fetcher
 from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.outbox import Outbox
+from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
@@ -85,6 +86,7 @@ class Parts:
         watcher: None when the tailnet follows no repository.
         outbox: takes what is to be said to the outside.
         delivery: counts who was sent what is in force.
+        overrides: ends what operators wanted for a while.
     """
 
     engine: Engine
@@ -95,6 +97,7 @@ class Parts:
     replica: Replica
     outbox: Outbox
     delivery: Delivery
+    overrides: Overrides
 
     async def tell(self) -> None:
         """Keep what is said to the outside, and deliver it while this replica has the duties."""

@@ -1,6 +1,8 @@
 """The composition root: every part of one process, made and connected in one place.
 
 Nothing starts here; ``lifecycle`` starts and stops what `wire` returns.
+
+LIMIT(length): whoever asks what is connected to what reads one file from top to bottom.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from mergescale.domain.declaration import Declaration
 from mergescale.fanout.hub import Hub
 from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.outbox import Outbox
+from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
@@ -197,7 +200,7 @@ async def _core(base: Ground) -> _Core:
     terms = Terms(settings.lease_s, alone=not database.shared)
     replica = await Replica.join(SqlLeases(database, clock), clock, base.entropy, terms)
     parts = tuple(
-        _parts(base, relay, replica, engine, feeds[name])
+        _parts(base, relay, replica, engine, feeds[name], journal)
         for name, engine in tailnets.engines.items()
     )
     follower = Follower(tailnets, journal) if database.shared else None
@@ -206,7 +209,12 @@ async def _core(base: Ground) -> _Core:
 
 
 def _parts(
-    base: Ground, relay: Relay | None, replica: Replica, engine: Engine, feed: Feeds
+    base: Ground,
+    relay: Relay | None,
+    replica: Replica,
+    engine: Engine,
+    feed: Feeds,
+    past: Past,
 ) -> Parts:
     """Make one tailnet's parts; each of them hears from its engine through `feed`."""
     settings, clock = base.settings, base.clock
@@ -228,7 +236,8 @@ def _parts(
         feed.add(watcher)
     letters = SqlLetters(base.database)
     outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
-    return Parts(engine, hub, attendance, watcher, clock, replica, outbox, delivery)
+    overrides = Overrides(engine, past, clock)
+    return Parts(engine, hub, attendance, watcher, clock, replica, outbox, delivery, overrides)
 
 
 def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:

@@ -7,10 +7,10 @@ comes into force by itself (`suspend`, `resume`), or that one commit does or doe
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
-from typing import Final, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
 
-from mergescale.domain.record import Approval, Following, Hold
+from mergescale.domain.record import Approval, Following, Hold, Override
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import Conflict
 from mergescale.state.outcome import Decision, Outcome, outcome, replaced
@@ -33,6 +33,18 @@ class Suspended(Withheld):
     """Raised for every commit while following is suspended."""
 
     code = "conflict.suspended"
+
+
+class Pinned(Withheld):
+    """Raised for every other commit while one is pinned."""
+
+    code = "conflict.pinned"
+
+
+class Overridden(Withheld):
+    """Raised for every commit while an operator's own policy is in force."""
+
+    code = "conflict.overridden"
 
 
 class Skipped(Withheld):
@@ -70,14 +82,39 @@ def tell(status: str, answered: int) -> Decision[None]:
     return decide
 
 
-def suspend(reason: str, by: str) -> Decision[Following]:
-    """Let nothing come into force by itself; suspended again, the newer reason holds."""
+def suspend(reason: str, by: str, lasting: timedelta | None = None) -> Decision[Following]:
+    """Let nothing come into force by itself; suspended again, the newer reason holds.
+
+    Args:
+        reason: why, in an operator's words.
+        by: the operator.
+        lasting: for how long; None until somebody resumes.
+    """
 
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[Following]:
         before = snapshot.following
-        return replaced(snapshot, before, replace(before, held=Hold(reason, by, now)))
+        until = None if lasting is None else now + lasting
+        return replaced(snapshot, before, replace(before, held=Hold(reason, by, now, until)))
 
     return decide
+
+
+def lapse() -> Decision[bool]:
+    """Resume what was suspended for a time that is over; return whether it was."""
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[bool]:
+        before = snapshot.following
+        over = has_lapsed(before, now)
+        made = replaced(snapshot, before, replace(before, held=None) if over else before)
+        return Outcome(made.snapshot, made.change, made.writes, over)
+
+    return decide
+
+
+def has_lapsed(following: Following, now: datetime) -> bool:
+    """Say whether it was suspended for a time that is over."""
+    held = following.held
+    return held is not None and held.until is not None and held.until <= now
 
 
 def resume() -> Decision[Following]:
@@ -135,9 +172,25 @@ def check(following: Following, commit: str) -> None:
     """Refuse a commit that is not to come into force by itself.
 
     Raises:
+        Overridden: none is, whatever else operators want.
+        Pinned: another one is wanted.
         Suspended: none is.
         Skipped: this one is not.
     """
+    override, held = following.override, following.held
+    if override is not None:
+        raise Overridden(
+            f"a policy of {override.by} is in force in place of the repository's:"
+            f" {override.reason}",
+            help="mergescale gitops override --off",
+        )
+    if held is not None and held.pinned:
+        if commit == held.pinned:
+            return
+        raise Pinned(
+            f"{held.pinned[:12]} is pinned by {held.by}: {held.reason}",
+            help="mergescale gitops resume",
+        )
     if following.held is not None:
         raise Suspended(
             f"following is suspended by {following.held.by}: {following.held.reason}",
@@ -184,11 +237,72 @@ def rolling_back(decision: Decision[T], commit: str, reason: str, by: str) -> De
     def decide(snapshot: Snapshot, now: datetime) -> Outcome[T]:
         made, before, held = decision(snapshot, now), snapshot.following, snapshot.deployment
         skipped = [one for one in before.skipped if one != commit]
-        if held is not None and held.commit not in (commit, *skipped):
+        if held is not None and held.commit not in (commit, *skipped) and not before.override:
             skipped.append(held.commit)
         kept = tuple(skipped[-SKIPPED_LIMIT:])
-        after = replace(before, held=Hold(reason, by, now), skipped=kept, accepted="")
+        after = replace(
+            before, held=Hold(reason, by, now), skipped=kept, accepted="", override=None
+        )
         return _with(made, after)
+
+    return decide
+
+
+def pin(decision: Decision[T] | None, commit: str, reason: str, by: str) -> Decision[Following]:
+    """Keep one commit in force; newer ones wait until somebody resumes.
+
+    Args:
+        decision: that puts it in force; None if it is.
+        commit: full id of the one.
+        reason: why, in an operator's words.
+        by: the operator.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[Following]:
+        if decision is None:
+            made: Outcome[Any] = outcome(snapshot, (), None)
+            if snapshot.deployment is None or snapshot.deployment.commit != commit:
+                raise Conflict(f"{commit[:12]} is in force no more", help="decide again")
+        else:
+            made = decision(snapshot, now)
+        before = snapshot.following
+        skipped = tuple(one for one in before.skipped if one != commit)
+        held = Hold(reason, by, now, pinned=commit)
+        after = replace(before, held=held, skipped=skipped, accepted="", override=None)
+        done = _with(made, after)
+        return Outcome(done.snapshot, done.change, done.writes, after)
+
+    return decide
+
+
+def overriding(decision: Decision[T], override: Override) -> Decision[Override]:
+    """Carry out a decision that puts an operator's own policy in force for a while.
+
+    One that replaces another keeps what comes back: the repository's, not the other one.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[Override]:
+        earlier = snapshot.following.override
+        told = override
+        if earlier is not None:
+            told = replace(override, back=earlier.back, instead_of=earlier.instead_of)
+        made = _with(decision(snapshot, now), replace(snapshot.following, override=told))
+        return Outcome(made.snapshot, made.change, made.writes, told)
+
+    return decide
+
+
+def coming_back(decision: Decision[Any], override: Override) -> Decision[bool]:
+    """Carry out a decision that puts the repository's policy back; return whether it was to be.
+
+    Nothing happens when the override is over already, or another one took its place.
+    """
+
+    def decide(snapshot: Snapshot, now: datetime) -> Outcome[bool]:
+        if snapshot.following.override != override:
+            return outcome(snapshot, (), answer=False)
+        made = _with(decision(snapshot, now), replace(snapshot.following, override=None))
+        return Outcome(made.snapshot, made.change, made.writes, answer=True)
 
     return decide
 

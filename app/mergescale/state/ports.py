@@ -80,8 +80,7 @@ class Applied:
     Attributes:
         commit: full hex object id.
         in_force: whether it is the one in force now.
-        by, reason: `Deployment.by` and `Deployment.reason`.
-        approved_by, approved_because: as of `Deployment`.
+        by, reason, until, approved_by, approved_because: as in `Deployment`.
     """
 
     revision: Revision
@@ -95,6 +94,7 @@ class Applied:
     reason: str = ""
     approved_by: str = ""
     approved_because: str = ""
+    until: datetime | None = None
 
 
 class Past(Protocol):

@@ -393,4 +393,5 @@ def _applied(row: Row[Any], in_force: int | None) -> Applied:
         reason=row.reason,
         approved_by=row.approved_by,
         approved_because=row.approved_because,
+        until=row.until,
     )

@@ -17,7 +17,7 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
-from mergescale.domain.record import Approval, Delivered, Following, Hold
+from mergescale.domain.record import Approval, Delivered, Following, Hold, Override
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
@@ -262,6 +262,7 @@ def deployment_values(deployment: Deployment) -> Values:
         "reason": deployment.reason,
         "approved_by": deployment.approved_by,
         "approved_because": deployment.approved_because,
+        "until": deployment.until,
     }
 
 
@@ -276,8 +277,11 @@ def following_values(following: Following) -> Values:
         "held_reason": "" if held is None else held.reason,
         "held_by": "" if held is None else held.by,
         "held_since": None if held is None else held.since,
+        "held_until": None if held is None else held.until,
+        "held_commit": "" if held is None else held.pinned,
         "skipped": json.dumps(list(following.skipped), separators=(",", ":")),
         "accepted": following.accepted,
+        "override": _override(following.override),
         "delivered": json.dumps(
             [
                 [one.replica, one.commit, one.applied.isoformat(), one.nodes]
@@ -293,12 +297,15 @@ def following(row: Row[Any]) -> Following:
     """Return what `following_values` made columns of."""
     held = None
     if row.held:
-        held = Hold(row.held_reason, row.held_by, row.held_since)
+        held = Hold(row.held_reason, row.held_by, row.held_since, row.held_until, row.held_commit)
     skipped = tuple(str(one) for one in json.loads(row.skipped))
     delivered = tuple(
         Delivered(ReplicaId(replica), commit, datetime.fromisoformat(applied), nodes)
         for replica, commit, applied, nodes in json.loads(row.delivered)
     )
+    override = None
+    if row.override is not None:
+        override = msgspec.json.decode(row.override, type=Override)
     return Following(
         row.status,
         row.asked,
@@ -306,9 +313,14 @@ def following(row: Row[Any]) -> Following:
         held,
         skipped,
         row.accepted,
+        override,
         delivered,
         msgspec.json.decode(row.approvals, type=tuple[Approval, ...]),
     )
+
+
+def _override(override: Override | None) -> str | None:
+    return None if override is None else msgspec.json.encode(override).decode()
 
 
 def _custom(attributes: tuple[CustomAttribute, ...]) -> str:

@@ -289,6 +289,8 @@ class FollowingRow(_Row, table=True):
 
     Attributes:
         skipped: JSON list of commit ids.
+        held_commit: `Hold.pinned`.
+        override: JSON object of the fields of `domain.record.Override`; null for none.
         delivered: JSON list of `domain.record.Delivered`, each a list of its fields in order.
         approvals: JSON list of `domain.record.Approval`.
     """
@@ -304,8 +306,11 @@ class FollowingRow(_Row, table=True):
     held_reason: str = Field(sa_type=Text)
     held_by: str = Field(sa_type=Text)
     held_since: datetime | None = _time(optional=True)
+    held_until: datetime | None = _time(optional=True)
+    held_commit: str = Field(sa_type=Text)
     skipped: str = Field(sa_type=Text)
     accepted: str = Field(sa_type=Text)
+    override: str | None = Field(default=None, sa_type=Text)
     delivered: str = Field(sa_type=Text)
     approvals: str = Field(sa_type=Text)
 
@@ -316,8 +321,7 @@ class DeploymentRow(_Row, table=True):
     Attributes:
         commit_id: full hex object id; the same commit may be deployed more than once.
         files: JSON object, path -> text.
-        applied_by, reason: `Deployment.by`, `Deployment.reason`.
-        approved_by, approved_because: as of `Deployment`.
+        applied_by, reason, until, approved_by, approved_because: as in `Deployment`.
     """
 
     __tablename__ = "deployments"
@@ -335,6 +339,7 @@ class DeploymentRow(_Row, table=True):
     reason: str = Field(sa_type=Text)
     approved_by: str = Field(sa_type=Text)
     approved_because: str = Field(sa_type=Text)
+    until: datetime | None = _time(optional=True)
 
 
 class JournalRow(_Row, table=True):

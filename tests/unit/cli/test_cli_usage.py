@@ -52,6 +52,8 @@ COMMANDS = {
         "approve",
         "diff",
         "history",
+        "override",
+        "pin",
         "resume",
         "rollback",
         "status",
