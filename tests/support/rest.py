@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from mergescale.api.callers import Backend, Repository, Steers, Webhooks
+from mergescale.api.callers import Backend, Keeps, Repository, Steers, Webhooks
 from mergescale.api.handlers import api_handlers
 from mergescale.api.health import Check
 from mergescale.domain.snapshot import Snapshot
@@ -44,14 +44,20 @@ TOKEN_KEY = bytes(range(32))
 class MemoryRepository:
     """The twin of a reconciler: every sync is good and counts."""
 
-    def __init__(self, steering: Steers | None = None) -> None:
+    def __init__(self, steering: Steers | None = None, credential: Keeps | None = None) -> None:
         self.syncs = 0
         self._steering = steering
+        self._credential = credential
 
     @property
     def steering(self) -> Steers:
         assert self._steering is not None
         return self._steering
+
+    @property
+    def credential(self) -> Keeps:
+        assert self._credential is not None
+        return self._credential
 
     def status(self) -> Mapping[str, Any]:
         return {"branch": "main", "attempts": self.syncs}

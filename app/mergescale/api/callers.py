@@ -123,12 +123,37 @@ class Steers(Protocol):
         ...
 
 
+class Keeps(Protocol):
+    """Keeps what opens the repository, and gives it to nobody; `gitops.keeper.Keeper`."""
+
+    async def about(self) -> dict[str, Any]:
+        """Return what may be told of it."""
+        ...
+
+    async def put(self, words: Mapping[str, Any], *, by: str) -> dict[str, Any]:
+        """Keep this one; return what may be told of it."""
+        ...
+
+    async def generate(self, known_hosts: str, *, by: str) -> dict[str, Any]:
+        """Make a deploy key and keep it; return what may be told of it."""
+        ...
+
+    async def drop(self, *, by: str) -> bool:
+        """Forget it; say whether there was one."""
+        ...
+
+
 class Repository(Protocol):
     """The watched repository of one tailnet, as far as operators ask about it."""
 
     @property
     def steering(self) -> Steers:
         """What operators want of it."""
+        ...
+
+    @property
+    def credential(self) -> Keeps:
+        """What opens it."""
         ...
 
     def status(self) -> Mapping[str, Any]:

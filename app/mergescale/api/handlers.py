@@ -10,6 +10,7 @@ from litestar.types import ControllerRouterHandler
 
 from mergescale.api import (
     attributes,
+    credentials,
     gitops,
     keys,
     logins,
@@ -50,6 +51,7 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
             *steering.HANDLERS,
             *webhooks.HANDLERS,
             *plans.HANDLERS,
+            *credentials.HANDLERS,
             *policyfile.HANDLERS,
             *settings.HANDLERS,
         ],

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mergescale.cli import webhook
+from mergescale.cli import credential, webhook
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.gitops_override import override, until
 from mergescale.cli.gitops_wait import wait
@@ -17,8 +17,8 @@ from mergescale.cli.questions import confirm
 from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printable_lines
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
+app.add_command(credential.app)
 app.add_command(webhook.app)
-
 app.add_command(wait)
 app.add_command(override)
 

@@ -15,6 +15,7 @@ import msgspec
 
 import mergescale
 from mergescale.gitops import trust
+from mergescale.gitops.access import Access, Lender, cleared, folder_of
 from mergescale.gitops.errors import Stalled, Transient, Waiting
 from mergescale.gitops.messages import Failed, Found, Reply, Request, Unchanged
 from mergescale.gitops.source import Source
@@ -36,13 +37,22 @@ class Fetcher:
         source: what to fetch.
         store: path of the server's own bare repository; its folder belongs to this object.
         demands: whose commits are wanted.
+        lender: knows what opens the repository; without one nothing is known to.
     """
 
-    def __init__(self, source: Source, store: Path, demands: Demands | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        store: Path,
+        demands: Demands | None = None,
+        lender: Lender | None = None,
+    ) -> None:
         self._demands = demands or Demands()
         #: The demands and what the keys' files held at the last look, empty before the first.
         self._trusted = ""
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cleared(folder_of(store))
+        self._lender = lender
         self._source = source
         self._store = store
         self._waiting: Popen[bytes] | None = None
@@ -59,10 +69,11 @@ class Fetcher:
 
         Raises:
             Stalled: only a new commit or another configuration helps.
+            Waiting: somebody said how long to wait.
             Transient: it may work later; also when the worker died or ran out of time.
-            Waiting: it will, after the pause that the remote asks for.
         """
         trusted = await asyncio.to_thread(trust.fingerprint, self._demands)
+        access = Access() if self._lender is None else await self._lender.access()
         request = Request(
             url=self._source.url,
             transport=self._source.transport,
@@ -76,15 +87,19 @@ class Fetcher:
             demands=self._demands,
             timeout_s=self._source.timeout_s + _GRACE_S,
             limits=self._source.limits,
+            access=access,
         )
-        match await self._ask(request):
+        reply = await self._ask(request)
+        if isinstance(reply, Failed) and self._lender is not None:
+            self._lender.refused()
+        match reply:
             case Failed(retry_after_s=wait_s) as failed if wait_s > 0:
                 raise Waiting(failed.reason, failed.message, retry_after_s=wait_s, help=failed.help)
             case Failed(retry=True) as failed:
                 raise Transient(failed.reason, failed.message, help=failed.help)
             case Failed() as failed:
                 raise Stalled(failed.reason, failed.message, help=failed.help)
-            case reply:
+            case _:
                 # Only who knows the commit judges it; others only ask what there is.
                 self._trusted = trusted if known else self._trusted
                 return reply
@@ -125,7 +140,11 @@ class Fetcher:
                 help="the policy in force stays; raise the time limit if the history is large",
             ) from None
         finally:
-            await _end(process)
+            try:
+                await _end(process)
+            finally:
+                if request.access.key:
+                    await asyncio.to_thread(cleared, folder_of(self._store))
         try:
             reply: Reply = msgspec.json.decode(raw, type=Reply)
         except msgspec.DecodeError:
@@ -190,4 +209,12 @@ async def _end(process: Popen[bytes]) -> None:
             if pipe is not None:
                 pipe.close()
     # In a thread, which ends soon and reaps even if we are cancelled while we wait.
-    await asyncio.to_thread(process.wait)
+    await asyncio.to_thread(_reap, process)
+
+
+def _reap(process: Popen[bytes]) -> None:
+    """Wait for the child, and for what it started: that is ours to bury where we are process 1."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-process.pid, 0)
+    process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mergescale.gitops.access import Access
 from mergescale.gitops.limits import Limits
 from mergescale.gitops.revisions import Kind
 from mergescale.gitops.trust import Demands, Verdict
@@ -23,6 +24,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         timeout_s: the worker kills itself and its children after this, should the server be gone.
         kind: of what is followed.
         limits: how much is accepted.
+        access: what opens the repository.
     """
 
     url: str
@@ -37,6 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     demands: Demands = Demands()
     kind: Kind = Kind.BRANCH
     limits: Limits = Limits()
+    access: Access = Access()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):

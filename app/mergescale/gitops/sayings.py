@@ -47,6 +47,8 @@ LOCKED = Failed(
     message="another process is using the server's copy of the repository",
     help="give each server process a state folder of its own",
 )
+#: LIMIT: git does not say what ``Retry-After`` was; forges count requests by the minute.
+RATE_LIMITED_S: Final = 60.0
 #: What the machine does to git, whatever the objects are like.
 _MACHINE: Final[tuple[tuple[re.Pattern[str], Failed], ...]] = (
     (
@@ -119,12 +121,44 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
         ),
     ),
     (
+        # Of git's own curl and of the two TLS libraries that it comes with.
+        r"""SSL certificate problem|certificate verif\w+ failed|certificate subject name
+        |self.signed certificate|[Ee]rror (reading|setting) .{0,40}(ca cert|certificate)
+        |SSL: no alternative certificate""",
+        Failed(
+            retry=False,
+            reason="Certificate",
+            message="the certificate of the repository's server is not trusted",
+            help="name its authority's file in `ca_file` of the repository's settings",
+        ),
+    ),
+    (
+        r"returned error: 3\d\d|unable to update url base from redirection",
+        Failed(
+            retry=False,
+            reason="Redirected",
+            message="the repository's address sends elsewhere, which is not followed",
+            help="configure the address that the repository has now",
+        ),
+    ),
+    (
+        r"returned error: 429",
+        Failed(
+            retry=True,
+            reason="RateLimited",
+            message="the repository's server asks to come back later",
+            help="the policy in force stays; it is tried again",
+            retry_after_s=RATE_LIMITED_S,
+        ),
+    ),
+    (
         r"Host key verification failed",
         Failed(
             retry=False,
             reason="HostKey",
             message="the ssh host key is not known",
-            help="add the host to known_hosts of the server's account",
+            help="compare it with what the forge publishes, then set the credential with it:"
+            " mergescale gitops credential set",
         ),
     ),
     (
@@ -134,7 +168,7 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
             retry=False,
             reason="Denied",
             message="the repository refused access",
-            help="give the server's account a deploy key that may read it",
+            help="set a credential that may read it: mergescale gitops credential set",
         ),
     ),
     (r"does not appear to be a git repository|[Rr]epository .{0,99}not found", MISSING),

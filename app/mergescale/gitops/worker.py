@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
+from mergescale.gitops.access import folder_of, lent
 from mergescale.gitops.bare import TIP, Entry, GitFailed, Store, child_environment
 from mergescale.gitops.checks import check
 from mergescale.gitops.excess import TooMuch, excess, passed
@@ -298,7 +299,9 @@ def main() -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.update(child_environment(home, request.transport, request.url))
         os.environ.update(allocations(request.limits))
-        reply = answer(request)
+        with lent(request.access, request.url, folder_of(Path(request.store))) as variables:
+            os.environ.update(variables)
+            reply = answer(request)
     except OSError:
         reply = UNWRITABLE
     sys.stdout.buffer.write(msgspec.json.encode(reply))

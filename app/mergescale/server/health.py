@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from mergescale.api.health import Check, Checked, Health
+from mergescale.gitops.keeper import Keeper
 from mergescale.gitops.status import WANTED, ConditionName
 from mergescale.gitops.steering import Steering
 from mergescale.gitops.watch import Watcher
@@ -39,6 +40,7 @@ class Followed:
     watcher: Watcher
     steering: Steering
     webhook: Webhook
+    credential: Keeper
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""

@@ -139,6 +139,8 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
         trust: whose commits come into force.
         gates: what a commit must not do without an approval.
         freeze: when nothing new comes into force.
+        ca_file: PEM file with the authorities that an https server's certificate may be of; None:
+            those of the system.
     """
 
     url: str = ""
@@ -148,6 +150,7 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     trust: Trust = Trust()
     gates: GateSettings = GateSettings()
     freeze: tuple[FreezeSettings, ...] = Field(default=(), max_length=50)
+    ca_file: Path | None = None
 
 
 class Settings(BaseSettings):

@@ -14,10 +14,13 @@ from mergescale.fanout.hub import Hub
 from mergescale.fanout.presence import Presence
 from mergescale.gitops.child import Fetcher
 from mergescale.gitops.delivery import Delivery
+from mergescale.gitops.installations import Installations
+from mergescale.gitops.keeper import Keeper
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
+from mergescale.gitops.vault import Vault
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import NodeId
@@ -87,6 +90,7 @@ class Parts:
         outbox: takes what is to be said to the outside.
         delivery: counts who was sent what is in force.
         overrides: ends what operators wanted for a while.
+        keeper: of the repository's credential; None without a repository.
     """
 
     engine: Engine
@@ -98,6 +102,7 @@ class Parts:
     outbox: Outbox
     delivery: Delivery
     overrides: Overrides
+    keeper: Keeper | None = None
 
     async def tell(self) -> None:
         """Keep what is said to the outside, and deliver it while this replica has the duties."""
@@ -157,6 +162,7 @@ def watcher_of(
     clock: Clock,
     replica: Replica,
     delivery: Delivery,
+    keeper: Keeper | None,
 ) -> Watcher | None:
     """Return what follows the tailnet's repository, None if there is none.
 
@@ -165,12 +171,30 @@ def watcher_of(
     """
     if repository is None:
         return None
-    source = Source.parse(
-        repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
-    )
+    source = _source(repository)
     store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
-    fetcher = Fetcher(source, store, repository.trust.demands)
+    fetcher = Fetcher(source, store, repository.trust.demands, keeper)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
     reconciler.sharing.delivery = delivery
     reconciler.safeguards = safeguards(repository.gates, repository.freeze)
     return Watcher(reconciler, fetcher, source, clock)
+
+
+def keeper_of(
+    engine: Engine, repository: Repository | None, vault: Vault, clock: Clock
+) -> Keeper | None:
+    """Return what keeps the credential of the tailnet's repository, None if there is none.
+
+    Raises:
+        Invalid: the configuration names no acceptable repository.
+    """
+    if repository is None:
+        return None
+    source, ca_file = _source(repository), str(repository.ca_file or "")
+    return Keeper(engine, source, vault, Installations(source, clock, ca_file), ca_file)
+
+
+def _source(repository: Repository) -> Source:
+    return Source.parse(
+        repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
+    )

@@ -71,6 +71,7 @@ from mergescale.server.tailnet import (
     Feeds,
     Gatekeeper,
     Parts,
+    keeper_of,
     presence_of,
     watcher_of,
 )
@@ -231,13 +232,16 @@ def _parts(
     repository = settings.repositories[engine.snapshot.tailnet]
     told = not replica.terms.alone
     delivery = Delivery(engine, hub, lambda: replica.seat, clock, told=told)
-    watcher = watcher_of(engine, repository, settings, clock, replica, delivery)
+    keeper = keeper_of(engine, repository, base.vault(engine.snapshot.tailnet), clock)
+    watcher = watcher_of(engine, repository, settings, clock, replica, delivery, keeper)
     if watcher is not None:
         feed.add(watcher)
     letters = SqlLetters(base.database)
     outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
     overrides = Overrides(engine, past, clock)
-    return Parts(engine, hub, attendance, watcher, clock, replica, outbox, delivery, overrides)
+    return Parts(
+        engine, hub, attendance, watcher, clock, replica, outbox, delivery, overrides, keeper
+    )
 
 
 def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:
@@ -323,9 +327,10 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
                 part.watcher,
                 Steering(part.engine, core.past, part.watcher, part.clock),
                 webhooks[part.engine.snapshot.tailnet],
+                part.keeper,
             )
             for part in core.parts
-            if part.watcher
+            if part.watcher and part.keeper
         },
         regions={relay.region.id: relay.region.name} if relay is not None else {},
         throttle=control.throttle,

@@ -50,6 +50,7 @@ COMMANDS = {
     "gitops": (
         "accept",
         "approve",
+        "credential",
         "diff",
         "history",
         "override",
@@ -69,7 +70,10 @@ COMMANDS = {
 
 
 #: Verbs that are nouns with verbs of their own.
-NESTED: dict[tuple[str, str], tuple[str, ...]] = {("gitops", "webhook"): ("add", "drop", "list")}
+NESTED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("gitops", "credential"): ("drop", "generate", "set", "show"),
+    ("gitops", "webhook"): ("add", "drop", "list"),
+}
 
 
 LEAVES: list[tuple[str, ...]] = [(*noun, verb) for noun, verbs in NESTED.items() for verb in verbs]

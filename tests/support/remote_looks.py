@@ -1,0 +1,82 @@
+"""What follows a remote repository, as the server has it, in the process of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergescale.gitops.child import Fetcher
+from mergescale.gitops.installations import Installations
+from mergescale.gitops.keeper import Keeper
+from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.source import Source
+from mergescale.gitops.vault import Vault
+from mergescale.kernel.ids import TailnetName
+from mergescale.state.engine import Engine
+from support.clock import FakeClock
+from support.journal import MemoryFeed, MemoryJournal
+from support.vault import MemoryVault
+
+
+@dataclass(slots=True)
+class Looker:
+    """Looks at one remote repository.
+
+    Attributes:
+        store: path of the server's copy.
+    """
+
+    engine: Engine
+    keeper: Keeper
+    fetcher: Fetcher
+    reconciler: Reconciler
+    store: Path
+
+    async def look(self) -> str:
+        """Look; return the reason of what went wrong, empty for nothing."""
+        await self.reconciler.sync()
+        trouble = self.reconciler.trouble
+        return "" if trouble is None else trouble.reason
+
+    @property
+    def applied(self) -> str | None:
+        deployment = self.engine.snapshot.deployment
+        return None if deployment is None else deployment.commit
+
+    @property
+    def left(self) -> list[str]:
+        """Return what lies beside the copy of the repository."""
+        found = {path.name for path in self.store.parent.iterdir()}
+        store = self.store.name
+        return sorted(found - {store, f"{store}-lock", self.store.with_suffix(".home").name})
+
+
+@contextlib.asynccontextmanager
+async def looking(
+    source: Source,
+    folder: Path,
+    *,
+    vault: Vault | None = None,
+    journal: MemoryJournal | None = None,
+    ca_file: Path | None = None,
+) -> AsyncIterator[Looker]:
+    """Follow a repository for the block, by `Looker.look` only."""
+    clock, store = FakeClock(), folder / "state" / "policy.git"
+    engine = await Engine.open(
+        TailnetName("default"), journal or MemoryJournal(), MemoryFeed(), clock
+    )
+    ca = str(ca_file or "")
+    installations = Installations(source, clock, ca)
+    keeper = Keeper(engine, source, vault or MemoryVault(), installations, ca)
+    fetcher = Fetcher(source, store, lender=keeper)
+    running = asyncio.create_task(engine.run())
+    try:
+        reconciler = Reconciler(engine, source, fetcher, clock)
+        yield Looker(engine, keeper, fetcher, reconciler, store)
+    finally:
+        await fetcher.close()
+        engine.stop()
+        await running
