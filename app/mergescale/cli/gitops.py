@@ -273,7 +273,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
         part
         for part in (
             status["repository"],
-            f"branch {status['branch']}",
+            f"{status.get('follows', 'branch')} {status['branch']}",
             f"folder {status['folder']}" if status["folder"] else "",
         )
         if part

@@ -97,7 +97,9 @@ class Reconciler:
         self.safeguards = Safeguards()
         self._fetcher = fetcher
         self._clock = clock
-        self._status = fresh(source.display, source.branch, source.folder, clock.now())
+        self._status = fresh(
+            source.display, source.branch, source.folder, clock.now(), follows=source.followed.kind
+        )
         self._one_at_a_time = asyncio.Lock()
         self._started = 0
         #: The newest commit that was judged, and why it was refused.
@@ -221,6 +223,8 @@ class Reconciler:
             self._told_unfetched(error)
             raise
         self._tell(fetched=True, reason="Fetched")
+        if isinstance(reply, Found):
+            self._status = replace(self._status, name=reply.name)
         match reply:
             case Found(commit=commit) as found if commit != applied:
                 await self._judge(found)
@@ -250,7 +254,7 @@ class Reconciler:
     def _demand(self, found: Found) -> None:
         """Let pass what may follow the commit in force, and comes from whom it must."""
         if not found.descends:
-            raise _rewritten(self._engine.snapshot.deployment, found.commit)
+            raise _rewritten(self._engine.snapshot.deployment, found)
         trust.demand(found.verdict)
 
     async def _judge(self, found: Found) -> None:
@@ -349,13 +353,14 @@ def _followed(deployment: Deployment | None) -> str:
     return "" if deployment is None or deployment.of_api else deployment.commit
 
 
-def _rewritten(deployment: Deployment | None, commit: str) -> Stalled:
-    """Say that the branch does not contain the commit in force any more."""
+def _rewritten(deployment: Deployment | None, found: Found) -> Stalled:
+    """Say that what is followed does not contain the commit in force any more."""
     held = deployment.commit[:12] if deployment is not None else ""
+    name = found.name or "the branch"
     return Stalled(
         "HistoryRewritten",
-        f"the branch no longer contains {held}, which is in force; it is followed forward only",
-        help=f"put the branch back, merge {held} into it, or mergescale gitops accept {commit[:12]}",
+        f"{name} no longer contains {held}, which is in force; it is followed forward only",
+        help=f"put it back, merge {held} into it, or mergescale gitops accept {found.commit[:12]}",
     )
 
 

@@ -26,7 +26,7 @@ from mergescale.state.ports import Fence, StoreUnavailable
 #: takes minutes, and the duties may have to change hands first.
 ANSWER_S: Final = 150.0
 #: What every replica knows by itself, from the snapshot.
-_KNOWN: Final = frozenset({"repository", "branch", "folder", "current", "applied"})
+_KNOWN: Final = frozenset({"repository", "branch", "follows", "folder", "current", "applied"})
 #: The condition that `Delivered` follows.
 _BEFORE: Final = "Applied"
 #: What moves without saying anything else.

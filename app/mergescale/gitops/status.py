@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from mergescale.gitops.revisions import revision
 from mergescale.policy.diagnostics import Diagnostic, Severity, render
 
 #: Reasons for which a good commit is not in force that somebody wants: no case for an alert.
@@ -76,7 +77,9 @@ class Status:
     """Where following the repository stands.
 
     Attributes:
-        repository, branch, folder: what is followed.
+        repository, branch, folder: what is followed; a tag, a range or a commit's id as well.
+        follows: which of those ``branch`` is.
+        name: the branch or tag that named `target`; empty for a pinned commit.
         current: the commit in force.
         applied: when it came into force.
         target: the newest commit seen; differs from `current` while it is bad or under way.
@@ -99,6 +102,8 @@ class Status:
     last_success: datetime | None = None
     last_attempt: datetime | None = None
     attempts: int = 0
+    follows: str = "branch"
+    name: str = ""
 
     def holds(self, name: ConditionName) -> bool:
         """Say whether the condition is known to be true."""
@@ -128,10 +133,11 @@ class Status:
         return {
             "repository": self.repository,
             "branch": self.branch,
+            "follows": self.follows,
             "folder": self.folder,
-            "current": commit_json(self.current),
+            "current": self._revised(self.current),
             "applied": time_json(self.applied),
-            "target": commit_json(self.target),
+            "target": self._revised(self.target),
             "conditions": [
                 {
                     "name": str(name),
@@ -149,11 +155,24 @@ class Status:
             "attempts": self.attempts,
         }
 
+    def _revised(self, commit: CommitInfo | None) -> dict[str, Any] | None:
+        """Return a commit with what named it, as far as that is known: ``main@sha1:0123…``."""
+        said = commit_json(commit)
+        if commit is None or said is None:
+            return None
+        named = self.target is not None and commit.commit == self.target.commit
+        # A branch has one name; which of the tags in a range it was is known of the newest only.
+        name = self.branch if self.follows in {"branch", "tag"} else self.name if named else ""
+        return {**said, "revision": revision(name, commit.commit)}
 
-def fresh(repository: str, branch: str, folder: str, now: datetime) -> Status:
+
+def fresh(
+    repository: str, branch: str, folder: str, now: datetime, *, follows: str = "branch"
+) -> Status:
     """Return the status before anything was looked at."""
     unknown = Condition(None, "NotYet", "", now)
-    return Status(repository, branch, folder, dict.fromkeys(ConditionName, unknown))
+    conditions = dict.fromkeys(ConditionName, unknown)
+    return Status(repository, branch, folder, conditions, follows=follows)
 
 
 def problems(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str]) -> tuple[Problem, ...]:

@@ -18,13 +18,13 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from mergescale.gitops.source import Source
 from mergescale.gitops.trust_store import examined
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.logs import masked
 from mergescale.server.settings import Repository, Settings
 from mergescale.server.system import SystemClock
 from mergescale.server.tls import certificate_files
+from mergescale.server.watched import followed, source_of
 from mergescale.store.database import parse_url
 
 PREFIX: Final = "MERGESCALE_"
@@ -162,7 +162,7 @@ def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
     for tailnet, repository in settings.repositories.items():
         name = f"tailnets.{tailnet}" if tailnet in settings.tailnets else "repository"
         if repository is not None:
-            trials[name] = partial(_parse, repository)
+            trials[name] = partial(source_of, repository)
             trials[f"{name}.trust"] = partial(examined, repository.trust.demands, now)
     for name, trial in trials.items():
         try:
@@ -170,12 +170,6 @@ def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
         except MergescaleError as error:
             help_ = f" ({error.help})" if error.help else ""
             yield Problem(name, error.message + help_, origins.of(tuple(name.split("."))))
-
-
-def _parse(repository: Repository) -> Source:
-    return Source.parse(
-        repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
-    )
 
 
 def _shown(value: Any) -> str:
@@ -188,7 +182,7 @@ def _shown(value: Any) -> str:
             return "; ".join(f"{name}: {_shown(one)}" for name, one in value.items())
         case Repository():
             signed = f", signatures {value.trust.signatures}" if value.trust.demands.any else ""
-            return masked(f"{value.url} ({value.branch}{signed})")
+            return masked(f"{value.url} ({followed(value)}{signed})")
         case tuple() | list():
             return ", ".join(str(one) for one in value)
         case _:

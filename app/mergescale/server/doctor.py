@@ -35,6 +35,7 @@ from mergescale.server.master_key import master_key, missing
 from mergescale.server.settings import Listen, Settings
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tls import certificate_files
+from mergescale.server.watched import source_of
 from mergescale.store.backup import NothingToBackUp
 from mergescale.store.database import Database
 from mergescale.store.inspection import Seen, inspect
@@ -247,7 +248,7 @@ def _repositories(case: _Case) -> Iterator[Finding]:
                 "repository", State.WARN, f"{name} follows none", "MERGESCALE_REPOSITORY names it"
             )
             continue
-        source = Source.parse(repository.url, ref=repository.branch, folder=repository.path)
+        source = source_of(repository)
         try:
             head = asyncio.run(_fetch(source))
         except MergescaleError as error:

@@ -10,6 +10,7 @@ from mergescale.kernel.clock import Entropy
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import ApiKeyId
 from mergescale.server.settings import Settings
+from mergescale.server.watched import followed
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine
 
@@ -59,7 +60,7 @@ def _keep(path: Path, minted: Minted) -> None:
 def greeting(settings: Settings, url: str, *, first: bool) -> str:
     """Return what ``serve`` prints once it is up."""
     watched = [
-        f"  {name:<11}{repository.url} ({repository.branch})"
+        f"  {name:<11}{repository.url} ({followed(repository)})"
         for name, repository in settings.repositories.items()
         if repository is not None
     ]

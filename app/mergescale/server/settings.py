@@ -34,6 +34,7 @@ from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.proxies import parse_proxies
 from mergescale.server.safeguards import FreezeSettings, GateSettings
+from mergescale.server.watched import LimitSettings
 from mergescale.store.database import ANSWER_S
 
 #: The tailnet of a server that holds one.
@@ -133,9 +134,11 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         url: ``https://…``, ``ssh://…``, ``user@host:path`` or a local path; empty for a tailnet
             that follows no repository.
-        branch: the branch in force.
+        branch: the branch that is followed, unless it is one of the next three.
+        tag, semver, commit: a tag, the newest tag in a range of versions, a commit's full id.
         path: folder of the policy files inside the repository; empty for its root.
         poll_s: seconds between looks; None: 0.25 for a local path, 30 for a remote.
+        limits: how much of it is accepted.
         trust: whose commits come into force.
         gates: what a commit must not do without an approval.
         freeze: when nothing new comes into force.
@@ -145,8 +148,12 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
 
     url: str = ""
     branch: str = "main"
+    tag: str = ""
+    semver: str = ""
+    commit: str = ""
     path: str = ""
     poll_s: float | None = Field(default=None, gt=0)
+    limits: LimitSettings = LimitSettings()
     trust: Trust = Trust()
     gates: GateSettings = GateSettings()
     freeze: tuple[FreezeSettings, ...] = Field(default=(), max_length=50)

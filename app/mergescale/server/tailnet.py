@@ -19,13 +19,13 @@ from mergescale.gitops.keeper import Keeper
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.vault import Vault
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import NodeId
 from mergescale.server.safeguards import safeguards
 from mergescale.server.settings import Repository, Settings
+from mergescale.server.watched import source_of
 from mergescale.state import presence, upkeep
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import Feed, StoreUnavailable
@@ -171,7 +171,7 @@ def watcher_of(
     """
     if repository is None:
         return None
-    source = _source(repository)
+    source = source_of(repository)
     store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
     fetcher = Fetcher(source, store, repository.trust.demands, keeper)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
@@ -190,11 +190,5 @@ def keeper_of(
     """
     if repository is None:
         return None
-    source, ca_file = _source(repository), str(repository.ca_file or "")
+    source, ca_file = source_of(repository), str(repository.ca_file or "")
     return Keeper(engine, source, vault, Installations(source, clock, ca_file), ca_file)
-
-
-def _source(repository: Repository) -> Source:
-    return Source.parse(
-        repository.url, ref=repository.branch, folder=repository.path, poll_s=repository.poll_s
-    )
