@@ -14,7 +14,8 @@ from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
 from mergescale.plan.build import Side, make_plan
 from mergescale.plan.difference import Row, difference
-from mergescale.plan.flows import Census, places_of
+from mergescale.plan.flows import Census, census, flows_of, places_of
+from mergescale.plan.model import Identity, effect_of
 from mergescale.plan.wording import Wording
 from support.policies import admits, policy
 from support.worlds import routed, world
@@ -139,6 +140,70 @@ def test_another_order_has_no_effect(text: list[dict[str, Any]], order: Any) -> 
         assert plan.verdict == "no effect"
         assert plan.nodes == ()
         assert plan.blast.pairs == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(before=rules, after=rules, was=members, now=members)
+def test_the_way_back_is_the_same_change_turned_round(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], was: list[str], now: list[str]
+) -> None:
+    """plan(a, b) = -plan(b, a), row by row; and the effect of no change is none."""
+    base, head = side(before, was), side([*after, *own], now)
+    there, back = make_plan(base, head, "i"), make_plan(head, base, "i")
+
+    assert (there.gained, there.lost) == (back.lost, back.gained)
+    assert (there.edges_gained, there.edges_lost) == (back.edges_lost, back.edges_gained)
+    assert [
+        (one.name, one.peers_gained, one.peers_lost, one.filter, one.routes) for one in there.nodes
+    ] == [
+        (one.name, one.peers_lost, one.peers_gained, one.filter, one.routes) for one in back.nodes
+    ]
+    ends = (there.blast.connected, there.blast.disconnected)
+    assert ends == (back.blast.disconnected, back.blast.connected)
+    assert there.blast.pairs == back.blast.pairs
+    assert make_plan(base, base, "i").verdict == "no effect"
+    assert effect_of(there) == effect_of(make_plan(base, head, "other"))
+    assert (effect_of(there) == effect_of(make_plan(base, base, "i"))) == (
+        there.verdict == "no effect"
+        and (there.identity, there.nodes, there.unresolved)
+        == (Identity(), (), make_plan(base, base, "i").unresolved)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=rules, with_own=st.booleans(), who=members)
+def test_gates_look_at_exactly_what_filters_let_through(
+    text: list[dict[str, Any]], who: list[str], *, with_own: bool
+) -> None:
+    """A pair is connected when some packet passes, from or to devices or what they route."""
+    snapshot = side([*text, *(own if with_own else [])], who).snapshot
+    access = snapshot.access
+    lists = [
+        rule.sources for slot in snapshot.slots.of.values() for rule in access.chunks(slot).values()
+    ]
+    numbers = census(snapshot, lists)
+    for node in snapshot.nodes.values():
+        slot = snapshot.slot(node.id)
+        flows = flows_of(node, access.chunks(slot), numbers)
+        bits = 0
+        for by_flow in flows.values():
+            for sources in by_flow.values():
+                bits |= sources
+        expected = numbers.nodes(bits)
+        behind = [
+            place
+            for number, place in enumerate(numbers.outside)
+            if bits >> (2 * numbers.slots + number) & 1
+        ]
+        for router in snapshot.nodes.values():
+            routed_places = [one for prefix in router.routes for one in places_of(str(prefix))]
+            if any(
+                one.first <= other.last and other.first <= one.last
+                for one in behind
+                for other in routed_places
+            ):
+                expected |= 1 << snapshot.slot(router.id)
+        assert access.senders(slot) == expected & ~(1 << slot)
 
 
 @settings(max_examples=100, deadline=None)

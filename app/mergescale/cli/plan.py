@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mergescale.plan.model import Plan
     from mergescale.policy.diagnostics import Diagnostic
 
+#: Values of `plan.redaction.Redaction`, whose module is only imported where a plan is made.
+REDACTIONS: Final = ("full", "names", "counts")
+#: As `plan.gates.Limits` has it.
+BLAST_PERCENT: Final = 50.0
 _FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github")
 
 
@@ -34,11 +38,13 @@ class PlanCode(IntEnum):
         NO_EFFECT: nobody reaches anything else than before.
         EFFECT: somebody does.
         TESTS_FAILED: a test of the policy fails under the change.
+        REFUSED: a gate does not let it pass without an approval.
     """
 
     NO_EFFECT = 0
     EFFECT = 2
     TESTS_FAILED = 3
+    REFUSED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,20 @@ class _Texts:
     metavar="|".join(_FORMS),
     help="What is printed; text and json are those of -o.",
 )
+@click.option(
+    "--redact",
+    type=click.Choice(REDACTIONS),
+    default=REDACTIONS[0],
+    show_default=True,
+    help="How much is told: all; no addresses; no names and no addresses.",
+)
+@click.option(
+    "--blast-percent",
+    type=click.FloatRange(0, 100),
+    default=BLAST_PERCENT,
+    show_default=True,
+    help="The limit of the blast gate, as the server has it.",
+)
 @about_devices
 def plan(
     screen: Screen,
@@ -79,6 +99,8 @@ def plan(
     head: str,
     folder: str,
     form: str | None,
+    redact: str,
+    blast_percent: float,
 ) -> None:
     """Say who will reach what, and what no longer, when HEAD is merged into BASE.
 
@@ -86,19 +108,38 @@ def plan(
     for both sides. Nothing is written into the repository. The devices are those of --inventory, or
     of the server that --server names.
 
-    Exit code 0 if the change has no effect, 2 if it has one, 3 if a test of the policy fails, 1 if
-    something is wrong.
+    Exit code 0 if the change has no effect, 2 if it has one, 3 if a test of the policy fails, 4 if a
+    gate refuses it, 1 if something is wrong.
     """
     inventory = devices.read("")
     if inventory is None:
         raise click.UsageError("name the devices: --inventory FILE, or --server URL")
     before, after = _texts(Path(repo), base, head, folder.strip("/"))
-    compared = _compare(screen, inventory, before, after)
+    compared = _told(_compare(screen, inventory, before, after, blast_percent), redact)
     chosen = form or ("json" if screen.is_json else "text")
     screen.out.write(_rendered(compared, after, chosen))
     found = compared.plan
-    code = PlanCode.NO_EFFECT if found.verdict == "no effect" else PlanCode.EFFECT
-    click.get_current_context().exit(PlanCode.TESTS_FAILED if found.tests.failing else code)
+    click.get_current_context().exit(_code(found))
+
+
+def _code(found: Plan) -> PlanCode:
+    if found.tests.failing:
+        return PlanCode.TESTS_FAILED
+    if found.refused:
+        return PlanCode.REFUSED
+    return PlanCode.NO_EFFECT if found.verdict == "no effect" else PlanCode.EFFECT
+
+
+def _told(compared: _Compared, redact: str) -> _Compared:
+    """Return as much of it as is to be told; diagnostics quote what people wrote."""
+    from mergescale.plan.redaction import Redaction, redacted, without_names
+
+    level = Redaction(redact)
+    return _Compared(
+        redacted(compared.plan, level),
+        without_names(compared.said, level),
+        without_names(compared.tested, level),
+    )
 
 
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
@@ -143,10 +184,13 @@ def _side(store: Store, tree: str, folder: str) -> _Texts:
     return _Texts(tree, files)
 
 
-def _compare(screen: Screen, inventory: Inventory, before: _Texts, after: _Texts) -> _Compared:
+def _compare(
+    screen: Screen, inventory: Inventory, before: _Texts, after: _Texts, blast_percent: float
+) -> _Compared:
     from mergescale.kernel.errors import Invalid
     from mergescale.netmap.inventory import populate, revision
-    from mergescale.plan.build import Side, make_plan
+    from mergescale.plan.build import Side, make_plan, tree_of
+    from mergescale.plan.gates import Limits
     from mergescale.policy.repository import selftest
 
     was, _ = _declared(screen, before, "base")
@@ -158,8 +202,9 @@ def _compare(screen: Screen, inventory: Inventory, before: _Texts, after: _Texts
         head = populate(inventory, now, base.access)
     except Invalid as error:
         raise CommandFailed(f"the inventory is wrong: {error.message}") from error
-    sides = Side(before.tree, was, base), Side(after.tree, now, head)
-    return _Compared(make_plan(*sides, revision(inventory)), said, selftest(now, head))
+    sides = Side(tree_of(before.files), was, base), Side(tree_of(after.files), now, head)
+    found = make_plan(*sides, revision(inventory), Limits(blast_percent=blast_percent))
+    return _Compared(found, said, selftest(now, head))
 
 
 def _declared(
@@ -201,7 +246,8 @@ def _report(compared: _Compared, after: _Texts) -> Report:
     from mergescale.policy.diagnostics import has_errors
 
     told = notes(compared.plan)
-    case = Case("policy", f"plan: {compared.plan.verdict}", Outcome.PASSED, told)
+    refused = Outcome.FAILED if compared.plan.refused else Outcome.PASSED
+    case = Case("policy", f"plan: {compared.plan.verdict}", refused, told)
     failed = has_errors(compared.tested)
     tests = Case(
         "policy",
@@ -210,4 +256,6 @@ def _report(compared: _Compared, after: _Texts) -> Report:
         compared.tested,
     )
     found = (*compared.said, *compared.tested, *told)
-    return Report("mergescale policy plan", found, (case, tests), dict(after.files))
+    # Reports show the lines of the policy, which are all names.
+    files = dict(after.files) if compared.plan.redacted == "full" else {}
+    return Report("mergescale policy plan", found, (case, tests), files)

@@ -144,7 +144,8 @@ class Access(Protocol):
     def senders(self, slot: Slot) -> int:
         """Return the slots that may send any packet to the node or into what it routes.
 
-        Which protocol and port does not matter; itself excluded.
+        A packet of their own, or of what they route; which protocol and port does not matter.
+        Itself excluded.
         """
         ...
 

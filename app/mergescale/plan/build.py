@@ -13,7 +13,8 @@ from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
-from mergescale.plan.difference import Difference, Row, difference
+from mergescale.plan.delivery import estimate
+from mergescale.plan.difference import Difference, Row, difference, grants
 from mergescale.plan.flows import Flow, Place, places_of, spelt
 from mergescale.plan.gates import Connections, Limits, judge
 from mergescale.plan.model import (
@@ -90,6 +91,7 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
         blast=_blast(found, head.snapshot, len(effects), judged.connections),
         unresolved=_unresolved(_policy(head), head.snapshot),
         gates=() if limits is None else judged.findings,
+        delivery=estimate(base.snapshot, head.snapshot, effects),
     )
 
 
@@ -185,7 +187,8 @@ def _blast(found: Difference, snapshot: Snapshot, nodes: int, ends: Connections)
     pairs = sum(
         (found.who.nodes(bits) & ~(1 << slot)).bit_count() for slot, bits in touched.items()
     )
-    return Blast(pairs, total * (total - 1), nodes, ends.gained, ends.lost)
+    cut_off = _names(snapshot, ends.sending & ~ends.still_sending)
+    return Blast(pairs, total * (total - 1), nodes, ends.gained, ends.lost, cut_off)
 
 
 # ---------------------------------------------------------------------------- nodes
@@ -230,7 +233,8 @@ def _beside_packets(before: Snapshot, after: Snapshot) -> tuple[bool, bool]:
     for slot in after.slots.of.values():
         if _same(before, after, slot):
             continue
-        was, now = (_held(one, slot) for one in (before, after))
+        differing = grants(before, after, slot) != grants(after, before, slot)
+        was, now = (_held(one, slot, differing) for one in (before, after))
         grown = grown or bool(now - was)
         shrunk = shrunk or bool(was - now)
     return grown, shrunk
@@ -245,13 +249,14 @@ def _same(before: Snapshot, after: Snapshot, slot: Slot) -> bool:
     )
 
 
-def _held(snapshot: Snapshot, slot: Slot) -> set[Any]:
+def _held(snapshot: Snapshot, slot: Slot, granted: bool) -> set[Any]:  # noqa: FBT001 - a part of it
     access = snapshot.access
     held: set[Any] = set()
-    for rule in access.chunks(slot).values():
-        if rule.grant is not None:
-            for capability in rule.grant.capabilities:
-                held.update((text, capability) for text in rule.sources.texts)
+    if granted:
+        for rule in access.chunks(slot).values():
+            if rule.grant is not None:
+                for capability in rule.grant.capabilities:
+                    held.update((text, capability) for text in rule.sources.texts)
     for number, ssh in enumerate(access.ssh_rules(slot)):
         checked = ssh.check_period is None
         held.update((one, login, checked, number) for one in ssh.principals for login in ssh.logins)

@@ -59,13 +59,14 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
         if before.access.chunks(slot) is not after.access.chunks(slot)
         and before.access.chunks(slot) != after.access.chunks(slot)
     ]
-    lists = [
-        rule.sources
+    # Many nodes share a list, which may name all of them: each is looked at once.
+    lists = {
+        id(rule.sources): rule.sources
         for slot in touched
         for snapshot in (before, after)
         for rule in snapshot.access.chunks(slot).values()
-    ]
-    who = census(after, lists)
+    }
+    who = census(after, lists.values())
     gained: list[Row] = []
     lost: list[Row] = []
     reached: dict[Slot, int] = {}
@@ -83,16 +84,23 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
             there, here = _at(was, place), _at(now, place)
             gained += _rows(slot, place, here, there)
             lost += _rows(slot, place, there, here)
-        if _grants(before, slot) != _grants(after, slot):
+        if grants(before, after, slot) != grants(after, before, slot):
             filters |= 1 << slot
     for row in (*gained, *lost):
         filters |= 1 << row.slot
     return Difference(who, tuple(gained), tuple(lost), filters, reached, left)
 
 
-def _grants(snapshot: Snapshot, slot: Slot) -> set[tuple[tuple[str, ...], CapGrant]]:
-    chunks = snapshot.access.chunks(slot).values()
-    return {(rule.sources.texts, rule.grant) for rule in chunks if rule.grant is not None}
+def grants(
+    snapshot: Snapshot, other: Snapshot, slot: Slot
+) -> set[tuple[tuple[str, ...], CapGrant]]:
+    """Return the capabilities that a node is told of, but for chunks that are the other's too."""
+    theirs = other.access.chunks(slot)
+    return {
+        (rule.sources.texts, rule.grant)
+        for name, rule in snapshot.access.chunks(slot).items()
+        if rule.grant is not None and rule != theirs.get(name)
+    }
 
 
 def _anything(flows: Flows) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mergescale.domain.access import FilterRule, Sources
@@ -131,6 +132,7 @@ def cut(places: Iterable[Place]) -> list[Place]:
     return found
 
 
+@lru_cache(maxsize=1 << 16)
 def places_of(text: str) -> tuple[Place, ...]:
     """Read an address, a CIDR, a range or ``*`` as stretches."""
     if text == "*":

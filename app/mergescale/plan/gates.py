@@ -17,8 +17,10 @@ from mergescale.kernel.ids import Slot
 from mergescale.plan.model import Finding
 from mergescale.policy.compiled import CompiledPolicy
 
-#: LIMIT: smaller tailnets are not judged by shares: of six pairs, one is 17 %.
+#: LIMIT: in smaller tailnets rules are often about devices that are still to come.
 FEW_NODES: Final = 10
+#: LIMIT: smaller tailnets are not judged by shares: there half of everything is an ordinary change.
+MANY_NODES: Final = 25
 #: Who can put right what a change broke.
 ADMINISTRATORS: Final = frozenset({Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN, Role.IT_ADMIN})
 
@@ -48,7 +50,7 @@ class Limits:
         empty: refuse what leaves nobody who may send anything to anybody.
         lockout: refuse what takes all access, or the role, from administrators.
         blast_percent: refuse what begins or ends the connections of a larger share of all pairs of
-            devices, in tailnets of `FEW_NODES` and more; 100 refuses nothing. Half: a new rule, a
+            devices, in tailnets of `MANY_NODES` and more; 100 refuses nothing. Half: a new rule, a
             new group or a new team stay far below it, everything opened or closed does not.
             Ports of connections that stay do not count, so that a rule for everybody can be edited.
         tests: a policy without tests is told of only, since a first policy has none.
@@ -195,7 +197,7 @@ def _administrators(snapshot: Snapshot) -> dict[str, User]:
 
 def _blast(after: Snapshot, limits: Limits, found: Connections) -> Iterator[Finding]:
     limit = limits.blast_percent
-    if len(after.nodes) < FEW_NODES or found.percent <= limit:
+    if len(after.nodes) < MANY_NODES or found.percent <= limit:
         return
     message = (
         f"{found.percent:.1f}% of the pairs of devices get their first or lose their last"

@@ -7,12 +7,15 @@ mentions nor links nor HTML mean anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from mergescale.plan.model import Plan, Reach, Verdict
-from mergescale.plan.text import effect_words, identity_words
+from mergescale.plan.text import delivery_words, effect_words, few, footer, identity_words
 
-#: LIMIT: rows of one kind; forges refuse comments of more than 64 kB.
-MAX_ROWS = 40
+#: LIMIT: GitHub refuses comments of more than 65,536 characters, and others say more in theirs.
+MAX_CHARACTERS: Final = 60_000
+#: LIMIT: rows of one kind; fewer, step by step, where they are long.
+_ROWS: Final = (40, 20, 10, 5, 2)
 #: Found again by whoever updates the comment instead of adding another one.
 MARKER = "<!-- mergescale-plan -->"
 
@@ -25,48 +28,72 @@ _WORDS = {
 
 
 def as_markdown(plan: Plan) -> str:
-    """Return the plan as Markdown, with `MARKER` first."""
-    return "\n".join(_lines(plan)) + "\n"
+    """Return the plan as Markdown, with `MARKER` first, of at most `MAX_CHARACTERS`."""
+    for rows in _ROWS:
+        text = "\n".join(_lines(plan, rows)) + "\n"
+        if len(text) <= MAX_CHARACTERS:
+            return text
+    # Names have bounds, but hundreds of fragments could fail with long messages.
+    left_out = ("", "The rest is too long for a comment.", "", f"<sub>{footer(plan)}</sub>", "")
+    return "\n".join((*_head(plan), *left_out))
 
 
-def _lines(plan: Plan) -> Iterator[str]:
-    yield MARKER
-    yield "### What this change does to the network"
-    yield ""
-    yield _WORDS[plan.verdict]
+def _lines(plan: Plan, rows: int) -> Iterator[str]:
+    yield from _head(plan)
+    yield from _gates(plan)
+    yield from _reach("Gained", plan.gained, rows)
+    yield from _reach("Lost", plan.lost, rows)
+    edges = [
+        *(f"new: {one}" for one in plan.edges_gained),
+        *(f"no longer: {one}" for one in plan.edges_lost),
+    ]
+    yield from _folded("Connections between groups and tags", edges, rows)
+    cut_off = [*plan.blast.cut_off]
+    yield from _folded("Devices that lose every connection of their own", cut_off, rows)
+    yield from _folded("Devices", [effect_words(one) for one in plan.nodes], rows)
+    for what, entries in identity_words(plan):
+        yield from _folded(what.capitalize(), entries, rows)
+    yield from _tests(plan, rows)
+    yield from _folded("Changed rules without a test", [*plan.tests.untested], rows)
+    yield from _folded("Names that nobody has", [*plan.unresolved], rows)
+    if plan.delivery.nodes:
+        yield from ("", f"Delivery: {delivery_words(plan)}.")
+    yield from ("", f"<sub>{footer(plan)}</sub>")
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    yield from (MARKER, "### Plan", "", _WORDS[plan.verdict])
     if plan.verdict is not Verdict.NO_EFFECT:
         blast = plan.blast
-        yield ""
         yield (
             f"{blast.pairs} of {blast.of} pairs of devices change ({blast.share:.1%});"
+            f" {blast.connected} get their first connection, {blast.disconnected} lose their last."
             f" {blast.nodes} devices are told."
         )
-    yield from _reach("Gained", plan.gained)
-    yield from _reach("Lost", plan.lost)
-    edges = [*(f"+ {one}" for one in plan.edges_gained), *(f"- {one}" for one in plan.edges_lost)]
-    yield from _folded("Connections between groups and tags", edges)
-    yield from _folded("Devices", [effect_words(one) for one in plan.nodes])
-    for what, entries in identity_words(plan):
-        yield from _folded(what.capitalize(), entries)
-    yield from _tests(plan)
-    yield from _folded("Changed rules without a test", [*plan.tests.untested])
-    yield from _folded("Names that nobody has", [*plan.unresolved])
+
+
+def _gates(plan: Plan) -> Iterator[str]:
+    if not plan.gates:
+        return
     yield ""
-    yield f"<sub>plan {plan.hash[:12]}</sub>"
+    for one in plan.gates:
+        who = f": {_codes(few(one.who))}" if one.who else ""
+        word = "⛔ **Refused**" if one.refuses else "⚠️ Warning"
+        yield f"- {word} ({code(one.gate)}): {one.message}{who}"
 
 
-def _reach(what: str, rows: tuple[Reach, ...]) -> Iterator[str]:
+def _reach(what: str, rows: tuple[Reach, ...], most: int) -> Iterator[str]:
     if not rows:
         return
     yield from ("", f"#### {what}", "", "| from | to | ports | pairs |", "|---|---|---|---:|")
-    for row in rows[:MAX_ROWS]:
-        cells = (_codes(row.src), _codes(row.dst), _codes(row.ip), str(row.pairs))
+    for row in rows[:most]:
+        cells = (*(_codes(few(one)) for one in (row.src, row.dst, row.ip)), str(row.pairs))
         yield f"| {' | '.join(cells)} |"
-    if len(rows) > MAX_ROWS:
-        yield f"\n… and {len(rows) - MAX_ROWS} more rows."
+    if len(rows) > most:
+        yield f"\n… and {len(rows) - most} more rows."
 
 
-def _tests(plan: Plan) -> Iterator[str]:
+def _tests(plan: Plan, most: int) -> Iterator[str]:
     tests = plan.tests
     if not tests.run and not tests.failing:
         return
@@ -74,18 +101,18 @@ def _tests(plan: Plan) -> Iterator[str]:
     if tests.failing:
         yield f"#### {len(tests.failing)} of {tests.run} expectations fail"
         yield ""
-        yield from (f"- {code(one)}" for one in tests.failing[:MAX_ROWS])
+        yield from (f"- {code(one)}" for one in tests.failing[:most])
     else:
         yield f"All {tests.run} expectations of the policy's tests hold."
 
 
-def _folded(what: str, entries: list[str]) -> Iterator[str]:
+def _folded(what: str, entries: list[str], most: int) -> Iterator[str]:
     if not entries:
         return
     yield from ("", f"<details><summary>{what} ({len(entries)})</summary>", "")
-    yield from (f"- {code(one)}" for one in entries[:MAX_ROWS])
-    if len(entries) > MAX_ROWS:
-        yield f"- … and {len(entries) - MAX_ROWS} more"
+    yield from (f"- {code(one)}" for one in entries[:most])
+    if len(entries) > most:
+        yield f"- … and {len(entries) - most} more"
     yield from ("", "</details>")
 
 

@@ -89,6 +89,7 @@ class Blast(msgspec.Struct, frozen=True):
         of: all ordered pairs.
         nodes: nodes that are told anything.
         connected, disconnected: pairs that get their first, or lose their last, connection.
+        cut_off: names of nodes that could send something to somebody and can to nobody any more.
     """
 
     pairs: int
@@ -96,11 +97,30 @@ class Blast(msgspec.Struct, frozen=True):
     nodes: int
     connected: int = 0
     disconnected: int = 0
+    cut_off: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
         """The part of all pairs that changes, 0 to 1."""
         return self.pairs / self.of if self.of else 0.0
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """What telling the clients costs, reckoned.
+
+    Attributes:
+        nodes: that are told anything.
+        online: of these, connected now; the others hear of it when they come back.
+        messages: that are sent at once.
+        bytes: of JSON, before compression.
+        seconds: until the last one has it, from the commit in force.
+    """
+
+    nodes: int = 0
+    online: int = 0
+    messages: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -129,6 +149,8 @@ class Plan(msgspec.Struct, frozen=True):
             each other nothing before, or can send each other nothing any more.
         unresolved: logins and tags of rules that nobody and no device has.
         gates: what the gates say; empty where none was asked.
+        delivery: what it costs to tell the clients.
+        redacted: ``names`` or ``counts`` for a plan that does not tell everything.
     """
 
     version: int
@@ -144,6 +166,8 @@ class Plan(msgspec.Struct, frozen=True):
     blast: Blast = Blast(0, 0, 0)
     unresolved: tuple[str, ...] = ()
     gates: tuple[Finding, ...] = ()
+    delivery: Delivery = Delivery()
+    redacted: str = "full"
 
     @property
     def refused(self) -> bool:

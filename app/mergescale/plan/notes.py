@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mergescale.plan.model import Plan
-from mergescale.plan.text import reach_words, summary
+from mergescale.plan.text import gate_words, reach_words, summary
 from mergescale.policy.diagnostics import Diagnostic, Severity, file_span
 from mergescale.policy.repository import POLICY
 
@@ -12,14 +12,25 @@ MAX_NOTES = 50
 
 
 def notes(plan: Plan) -> tuple[Diagnostic, ...]:
-    """Return one note with the verdict, and one for each row; none when there is no effect."""
+    """Return what the gates say, then the verdict and each row; no rows when nothing differs."""
+    gates = tuple(
+        Diagnostic(
+            f"plan.gate-{one.gate}",
+            gate_words(one),
+            "",
+            file_span(POLICY),
+            Severity.ERROR if one.refuses else Severity.WARNING,
+        )
+        for one in plan.gates
+    )
     rows = [
         *(("plan.gained", f"gains: {reach_words(row)}") for row in plan.gained),
         *(("plan.lost", f"loses: {reach_words(row)}") for row in plan.lost),
     ]
     if not rows and not plan.nodes:
-        return ()
+        return gates
     told = [("plan.verdict", summary(plan)), *rows[:MAX_NOTES]]
-    return tuple(
+    rest = (
         Diagnostic(code, message, "", file_span(POLICY), Severity.WARNING) for code, message in told
     )
+    return (*gates, *rest)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mergescale.plan.model import NodeEffect, Plan, Reach, Verdict
+from mergescale.plan.model import Finding, NodeEffect, Plan, Reach, Verdict
 
 #: LIMIT: rows of one kind that are shown; the JSON has them all.
 MAX_ROWS = 50
+_KILO = 1000
+#: LIMIT: names on one side of a row.
+MAX_NAMES = 12
 
 
 def as_text(plan: Plan) -> str:
@@ -17,10 +20,12 @@ def as_text(plan: Plan) -> str:
 
 def _lines(plan: Plan) -> Iterator[str]:
     yield summary(plan)
+    yield from _list("gates", [gate_words(one) for one in plan.gates])
     yield from _reach("gains", "+", plan.gained)
     yield from _reach("loses", "-", plan.lost)
     yield from _list("new connections between", [*plan.edges_gained])
     yield from _list("no connection any more between", [*plan.edges_lost])
+    yield from _list("devices that lose every connection of their own", [*plan.blast.cut_off])
     yield from _list("devices that are told", [effect_words(one) for one in plan.nodes])
     for what, entries in identity_words(plan):
         yield from _list(what, entries)
@@ -29,7 +34,11 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from (f"  ! {one}" for one in plan.tests.failing)
     yield from _list("changed rules without a test", [*plan.tests.untested])
     yield from _list("names that nobody has", [*plan.unresolved])
-    yield f"\nplan {plan.hash[:12]}"
+    if plan.delivery.nodes:
+        yield f"\ndelivery: {delivery_words(plan)}"
+    if plan.refused:
+        yield "\nrefused by a gate; an operator may approve the commit: mergescale gitops approve"
+    yield f"\n{footer(plan)}"
 
 
 def summary(plan: Plan) -> str:
@@ -43,9 +52,41 @@ def summary(plan: Plan) -> str:
     )
 
 
+def footer(plan: Plan) -> str:
+    """Return what names the plan, and says if it does not tell everything."""
+    hidden = {"names": ", without addresses", "counts": ", without names"}.get(plan.redacted, "")
+    return f"plan {plan.hash[:12]}{hidden}"
+
+
+def gate_words(one: Finding) -> str:
+    """Return what a gate says."""
+    who = f": {', '.join(one.who[:MAX_NAMES])}" if one.who else ""
+    return f"{'refused' if one.refuses else 'warning'} ({one.gate}): {one.message}{who}"
+
+
+def delivery_words(plan: Plan) -> str:
+    """Return what it costs to tell the clients."""
+    told = plan.delivery
+    if not told.online:
+        return "no device that is told is connected now"
+    size = f"{told.bytes / 1000:,.0f} kB" if told.bytes >= _KILO else f"{told.bytes} bytes"
+    return (
+        f"{told.online} of {told.nodes} are connected; about {size} in {told.messages} messages,"
+        f" within {told.seconds:g} s"
+    )
+
+
 def reach_words(row: Reach) -> str:
     """Return ``src -> dst : ports``."""
-    return f"{', '.join(row.src)} -> {', '.join(row.dst)} : {', '.join(row.ip)}"
+    src, dst, ip = (", ".join(few(one)) for one in (row.src, row.dst, row.ip))
+    return f"{src} -> {dst} : {ip}"
+
+
+def few(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names, but no more than a reader takes in, and how many are left out."""
+    if len(names) <= MAX_NAMES:
+        return names
+    return (*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1} more")
 
 
 def effect_words(one: NodeEffect) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from mergescale.cli.plan import BLAST_PERCENT, REDACTIONS
+from mergescale.plan.gates import Limits
+from mergescale.plan.redaction import Redaction
 from support.command_line import CommandLine, Ended
 
 INVENTORY: dict[str, Any] = {
@@ -155,7 +158,8 @@ def test_nothing_is_written_into_the_repository(checkout: Checkout) -> None:
 def test_a_policy_in_a_folder(tmp_path: Path) -> None:
     """`--folder` is what the server watches."""
     checkout = Checkout(tmp_path / "repo", "net")
-    checkout.commit({**POLICY, "tests": [], "grants": []})
+    other = [{"src": ["group:dev"], "dst": ["tag:web"], "ip": ["tcp:80"]}]
+    checkout.commit({**POLICY, "tests": [], "grants": other})
 
     assert checkout.plan("--folder", "net").code == 2
 
@@ -193,6 +197,60 @@ def test_changed_rules_without_a_test_and_unknown_names_are_told(checkout: Check
     assert plan["unresolved"] == ["eve@example.com"]
     assert len(plan["tests"]["untested"]) == 1
     assert plan["tests"]["untested"][0].startswith("policy.hujson:")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif", "junit", "github"])
+def test_what_a_gate_refuses_is_told_in_every_form(checkout: Checkout, form: str) -> None:
+    """With exit code 4; a failing test comes first."""
+    checkout.commit({**POLICY, "tests": [], "grants": []})
+    done = checkout.plan("--format", form)
+    said = "nobody may send anything to anybody any more (1 pair could)"
+
+    assert done.code == 4
+    assert said in done.out
+    if form == "json":
+        assert json.loads(done.out)["gates"] == [
+            {"gate": "empty", "message": said, "who": [], "refuses": True},
+            {"gate": "tests", "message": "the policy has no tests", "who": [], "refuses": False},
+        ]
+    checkout.commit({**POLICY, "grants": []})
+    assert checkout.plan("--format", form).code == 3
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif", "junit", "github"])
+def test_no_form_tells_more_than_is_allowed(checkout: Checkout, form: str) -> None:
+    """`counts` has no name of anybody or anything, `names` no address; both have the figures."""
+    grants = [{"src": ["ben@example.com", "100.64.0.1"], "dst": ["tag:web"], "ip": ["tcp:22"]}]
+    groups = {"group:dev": ["ben@example.com"]}
+    checkout.commit({**POLICY, "groups": groups, "grants": grants})
+    addresses = ("100.64", "fd7a:")
+    names = ("ana", "ben@", "laptop", "desk", "group:dev", "tag:web", "example.com")
+    full, named, counted = (
+        checkout.plan("--format", form, "--redact", level) for level in ("full", "names", "counts")
+    )
+
+    assert full.code == named.code == counted.code == 3
+    assert all(one in full.out for one in ("ben@", "tag:web"))
+    assert "tag:web" in named.out
+    assert not [one for one in addresses if one in named.out]
+    assert not [one for one in (*addresses, *names) if one in counted.out]
+    assert "tcp:22" in counted.out or form == "junit"
+
+
+def test_the_options_have_the_defaults_of_the_gates() -> None:
+    """They are written twice, so that the command line starts quickly."""
+    assert (*Redaction,) == REDACTIONS
+    assert Limits().blast_percent == BLAST_PERCENT
+
+
+def test_what_telling_the_devices_costs(checkout: Checkout) -> None:
+    """Every device of an inventory counts as connected."""
+    checkout.commit({**POLICY, "groups": {"group:dev": ["ana@example.com", "ben@example.com"]}})
+    told = json.loads(checkout.plan("--format", "json").out)["delivery"]
+
+    assert (told["nodes"], told["online"], told["messages"]) == (2, 2, 2)
+    assert 600 < told["bytes"] < 2000
+    assert told["seconds"] == 0.15
 
 
 @pytest.mark.parametrize(

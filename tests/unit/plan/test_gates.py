@@ -19,7 +19,8 @@ from support.worlds import deployment, step, world
 
 TESTS = [{"src": "ana@example.com", "accept": ["ana@example.com:22"]}]
 SMALL = "ana@example.com: laptop; ben@example.com: desk; tag:web: web"
-LARGE = "ana@example.com: laptop; ben@example.com: " + ", ".join(f"n{one}" for one in range(11))
+LARGE = "ana@example.com: laptop; ben@example.com: " + ", ".join(f"n{one}" for one in range(26))
+MEDIUM = "ana@example.com: laptop; ben@example.com: " + ", ".join(f"n{one}" for one in range(9))
 ALL: list[dict[str, Any]] = [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]
 
 
@@ -89,10 +90,11 @@ def test_an_empty_policy_is_refused_while_something_is_in_force() -> None:
 def test_rules_for_devices_to_come_are_not_empty_where_there_are_few() -> None:
     """In a large tailnet a policy that concerns none of its devices is a mistake."""
     later = grant("tag:web", "tag:web", "80")
-    small, large = world(SMALL), world(LARGE)
+    small, medium, large = world(SMALL), world(MEDIUM), world(LARGE)
 
     assert gates(under(small, *ALL), under(small, later)) == []
     assert gates(under(large, *ALL), under(large, later)) == ["empty", "blast"]
+    assert gates(under(medium, *ALL), under(medium, later)) == ["empty"]
 
 
 def test_administrators_do_not_lose_all_access() -> None:
@@ -142,11 +144,11 @@ def test_half_of_all_pairs_is_the_limit_where_there_are_more_than_a_few() -> Non
     (refused,) = judge(some, everything, Limits()).refusing
     assert refused == Finding(
         "blast",
-        "91.7% of the pairs of devices get their first or lose their last connection"
-        " (121 of 132); the limit is 50%",
+        "96.3% of the pairs of devices get their first or lose their last connection"
+        " (676 of 702); the limit is 50%",
     )
     assert gates(everything, ports) == []
-    assert gates(some, everything, Limits(blast_percent=92)) == []
+    assert gates(some, everything, Limits(blast_percent=97)) == []
     assert gates(everything, some, Limits(blast_percent=10)) == ["blast"]
     small = world(SMALL)
     assert gates(under(small, grant("ana@example.com", "tag:web")), under(small, *ALL)) == []
