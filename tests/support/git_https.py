@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import os
 import subprocess
 import threading
@@ -191,6 +192,79 @@ def _version_2(asked: Asked) -> bool:
 def answers(status: int, **headers: str) -> Behaviour:
     """Answer everything with this status."""
     return lambda exchange, _: exchange.give(status, b"nothing here", **headers)
+
+
+def trickles(exchange: Exchange, asked: Asked) -> None:
+    """Serve the repository one byte a second."""
+    _paced(exchange, asked, 1, 1.0)
+
+
+def stalls(exchange: Exchange, asked: Asked) -> None:
+    """Serve the repository, but stop in the middle of the pack and say nothing any more."""
+    if b"command=fetch" not in asked.body:
+        good(exchange, asked)
+        return
+    body = upload_pack(exchange.remote.repository, asked, advertises=False)
+    exchange.begin(200, len(body), Content_Type="application/x-git-upload-pack-result")
+    exchange.wfile.write(body[: len(body) // 2])
+    exchange.pause(60)
+
+
+def breaks_off(exchange: Exchange, asked: Asked) -> None:
+    """Serve the repository, but close the connection in the middle of the pack."""
+    if b"command=fetch" not in asked.body:
+        good(exchange, asked)
+        return
+    body = upload_pack(exchange.remote.repository, asked, advertises=False)
+    exchange.begin(200, len(body), Content_Type="application/x-git-upload-pack-result")
+    exchange.wfile.write(body[: len(body) // 2])
+    exchange.close_connection = True
+
+
+def never_ends(exchange: Exchange, asked: Asked) -> None:
+    """Serve the repository, but name branches for ever."""
+    if b"command=ls-refs" not in asked.body:
+        good(exchange, asked)
+        return
+    exchange.begin(200, 1 << 40, Content_Type="application/x-git-upload-pack-result")
+    lines = (f"{number:040x} refs/heads/branch-{number:012}" for number in itertools.count())
+    while not exchange.remote.over.is_set():
+        some = "".join(f"{len(line) + 5:04x}{line}\n" for line in itertools.islice(lines, 2000))
+        exchange.wfile.write(some.encode())
+
+
+def speaks_nonsense(exchange: Exchange, _: Asked) -> None:
+    """Answer what is no git, and would write to terminals."""
+    body = b"0005\x1b[31m" + bytes(range(256)) * 4
+    exchange.give(200, body, Content_Type="application/x-git-upload-pack-advertisement")
+
+
+def _paced(exchange: Exchange, asked: Asked, size: int, pause_s: float) -> None:
+    body = upload_pack(exchange.remote.repository, asked, advertises=asked.method == "GET")
+    kind = "advertisement" if asked.method == "GET" else "result"
+    exchange.begin(200, len(body), Content_Type=f"application/x-git-upload-pack-{kind}")
+    for at in range(0, len(body), size):
+        exchange.wfile.write(body[at : at + size])
+        if not exchange.pause(pause_s):
+            return
+
+
+def alternates(elsewhere: str, commit: str) -> Behaviour:
+    """Serve as plain files do, and say that the objects lie at another address."""
+    plain = {
+        "/info/refs": f"{commit}\trefs/heads/main\n",
+        "/HEAD": "ref: refs/heads/main\n",
+        "/objects/info/http-alternates": f"{elsewhere}/objects\n",
+    }
+
+    def behave(exchange: Exchange, asked: Asked) -> None:
+        for end, text in plain.items():
+            if asked.path.split("?")[0].endswith(end):
+                exchange.give(200, text.encode(), Content_Type="text/plain")
+                return
+        exchange.give(404)
+
+    return behave
 
 
 def guarded(authorization: str, inner: Behaviour = good) -> Behaviour:

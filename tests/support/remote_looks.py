@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergescale.gitops.child import Fetcher
@@ -40,6 +40,17 @@ class Looker:
         await self.reconciler.sync()
         trouble = self.reconciler.trouble
         return "" if trouble is None else trouble.reason
+
+    def hurry(self, timeout_s: float) -> None:
+        """Give up a look after that many seconds from now on."""
+        self.fetcher._source = replace(self.fetcher._source, timeout_s=timeout_s)
+
+    def redirect(self, url: str) -> None:
+        """Ask git for this address from now on, as if the name of the host led elsewhere.
+
+        The credential stays the one for the configured address.
+        """
+        self.fetcher._source = replace(self.fetcher._source, url=url)
 
     @property
     def applied(self) -> str | None:

@@ -152,6 +152,16 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
         ),
     ),
     (
+        r"""not valid: |protocol error|invalid server response|expected flush after
+        |bad line length|expected packet|unable to read .{0,40}(packet|pack header)""",
+        Failed(
+            retry=True,
+            reason="BadAnswer",
+            message="what answers at the repository's address does not speak git",
+            help="check the address; the policy in force stays, and it is tried again",
+        ),
+    ),
+    (
         r"Host key verification failed",
         Failed(
             retry=False,

@@ -28,6 +28,12 @@ CANARY = "https://ana:hunter2@git.example.com/x"
         ("error: shallow update not allowed", "Shallow", False),
         ("fatal: mismatched algorithms: client sha1; server sha256", "ObjectFormat", False),
         ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", "Unreachable", True),
+        (f"fatal: unable to access '{CANARY}/': The requested URL returned error: 302", "Redirected", False),
+        (f"fatal: unable to access '{CANARY}/': The requested URL returned error: 429", "RateLimited", True),
+        (f"fatal: unable to access '{CANARY}/': SSL certificate problem: unable to get local issuer", "Certificate", False),
+        ("fatal: unable to access 'x': server certificate verification failed. CAfile: /x", "Certificate", False),
+        (f"fatal: {CANARY}/info/refs not valid: is this a git repository?", "BadAnswer", True),
+        ("fatal: protocol error: bad line length character: <htm", "BadAnswer", True),
         ("git is not installed", "NoGit", True),
     ],
 )  # fmt: skip
