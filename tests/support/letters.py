@@ -48,7 +48,8 @@ class MemoryLetters:
         place = tailnet, letter.channel, letter.key
         before = self.kept.get(place)
         if before is None:
-            self.kept[place] = Kept(replace(letter, sequence=1, attempts=0), letter.due)
+            first = replace(letter, sequence=1, attempts=0)
+            self.kept[place] = Kept(first, letter.due, int(letter.quiet))
             return True
         old = before.letter
         if old.body == letter.body or (old.final and not letter.final):

@@ -18,9 +18,10 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from mergescale.api.callers import Backend, Keeps, Repository, Steers, Webhooks
+from mergescale.api.callers import Backend, Keeps, Repository, Steers
 from mergescale.api.handlers import api_handlers
 from mergescale.api.health import Check
+from mergescale.api.outside import Channels, Webhooks
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.direct import Direct
 from mergescale.identity.secrets import MINT_BYTES, Kind, mint
@@ -100,6 +101,7 @@ async def served(
     by_api: bool = False,
     throttled: bool = False,
     webhooks: Mapping[TailnetName, Webhooks] | None = None,
+    channels: Mapping[TailnetName, Channels] | None = None,
 ) -> AsyncIterator[Site]:
     """Serve these tailnets; the first is the default one. `by_api`: the API sets their policies."""
     journal, clock = MemoryJournal(), FakeClock()
@@ -116,6 +118,7 @@ async def served(
         desks,
         token_key=TOKEN_KEY,
         webhooks=webhooks or {},
+        channels=channels or {},
     )
     parts = Parts(
         api=api_handlers(backend, checks or {}),

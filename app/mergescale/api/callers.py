@@ -20,6 +20,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 from litestar.types import Guard
 
+from mergescale.api.outside import Channels, Webhooks
 from mergescale.api.problems import lowered
 from mergescale.domain.scopes import Scope
 from mergescale.domain.snapshot import Snapshot
@@ -165,41 +166,6 @@ class Repository(Protocol):
         ...
 
 
-class MadeSecret(Protocol):
-    """A secret that was just made."""
-
-    @property
-    def id(self) -> str:
-        """Return what it is dropped by."""
-        ...
-
-    @property
-    def secret(self) -> str:
-        """Return the secret itself."""
-        ...
-
-
-class Webhooks(Protocol):
-    """The webhook of one tailnet; `gitops.webhooks.Webhook`."""
-
-    @property
-    def url(self) -> str:
-        """Return where forges send deliveries."""
-        ...
-
-    async def add(self, *, by: str) -> MadeSecret:
-        """Make a secret."""
-        ...
-
-    async def drop(self, secret: str, *, by: str) -> None:
-        """Forget one."""
-        ...
-
-    async def told(self) -> list[dict[str, Any]]:
-        """Return what may be told of all."""
-        ...
-
-
 class PolicyRefused(Invalid):
     """Raised when a policy that was sent cannot come into force; nothing changed.
 
@@ -242,7 +208,7 @@ class Backend:
         regions: the server's own relay regions, id -> name; those a tailnet declares it knows.
         throttle: bounds failed attempts; None for no bound.
         token_key: what access tokens are made under; the same at all replicas.
-        webhooks: of the tailnets that follow a repository.
+        webhooks, channels: of the tailnets that follow a repository.
     """
 
     tailnets: Tailnets
@@ -254,6 +220,7 @@ class Backend:
     desks: Mapping[TailnetName, PolicyDesk] = field(default_factory=dict)
     token_key: bytes = field(repr=False, kw_only=True)
     webhooks: Mapping[TailnetName, Webhooks] = field(default_factory=dict)
+    channels: Mapping[TailnetName, Channels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

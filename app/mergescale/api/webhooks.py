@@ -8,8 +8,9 @@ from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from mergescale.api.callers import Authenticated, Caller, Webhooks, needs
+from mergescale.api.callers import Authenticated, Caller, needs
 from mergescale.api.openapi import ERRORS, Nothing
+from mergescale.api.outside import Webhooks
 from mergescale.domain.scopes import Scope
 from mergescale.kernel.errors import NotFound
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mergescale.cli import credential, webhook
+from mergescale.cli import credential, notify, webhook
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.gitops_override import override, until
 from mergescale.cli.gitops_wait import wait
@@ -19,6 +19,7 @@ from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printa
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
 app.add_command(credential.app)
 app.add_command(webhook.app)
+app.add_command(notify.app)
 app.add_command(wait)
 app.add_command(override)
 

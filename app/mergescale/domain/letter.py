@@ -18,6 +18,7 @@ class Letter:
         final: whether a state that is not final (``pending``) may no longer follow.
         attempts: deliveries of this state that failed.
         due: when the next delivery makes sense.
+        quiet: whether it is as good as delivered if it is the first of its key.
     """
 
     channel: str
@@ -27,3 +28,4 @@ class Letter:
     final: bool
     attempts: int
     due: datetime
+    quiet: bool = False

@@ -111,7 +111,15 @@ class Letters(Protocol):
 class Says(Protocol):
     """Takes what is to be said; `Outbox`."""
 
-    def say(self, channel: str, key: str, body: Mapping[str, Any], *, final: bool = True) -> None:
+    def say(
+        self,
+        channel: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        final: bool = True,
+        quiet: bool = False,
+    ) -> None:
         """Want the state `body` of `key` from now on; never blocks, never raises.
 
         Args:
@@ -120,6 +128,7 @@ class Says(Protocol):
             body: its state, ready for JSON.
             final: false for a state that is only on the way (``pending``): it never replaces one
                 that is final.
+            quiet: true for a state in which nothing is wrong: the first of its key, it is no news.
         """
         ...
 
@@ -185,14 +194,22 @@ class Outbox:
         """Let `deliver` take what is said to the channel; before `dispatch` runs."""
         self._channels[channel] = _Channel(channel, deliver)
 
-    def say(self, channel: str, key: str, body: Mapping[str, Any], *, final: bool = True) -> None:
+    def say(
+        self,
+        channel: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        final: bool = True,
+        quiet: bool = False,
+    ) -> None:
         """Want the state `body` of `key` from now on; see `Says.say`."""
         before = self._noted.pop((channel, key), None)
         if before is not None and before[0].final and not final:
             self._noted[channel, key] = before
             return
         text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        letter = Letter(channel, key, 0, text, final, 0, self._clock.now())
+        letter = Letter(channel, key, 0, text, final, 0, self._clock.now(), quiet)
         self._noted[channel, key] = letter, self._duties()
         while len(self._noted) > MAX_NOTED:
             del self._noted[next(iter(self._noted))]

@@ -75,6 +75,11 @@ class Watcher:
         return self._reconciler.status
 
     @property
+    def listeners(self) -> list[Callable[[Status, Status], None]]:
+        """Who is told of each look; see `Reconciler.listeners`."""
+        return self._reconciler.listeners
+
+    @property
     def shown(self) -> Mapping[str, Any]:
         """The same at any replica: what whoever follows the repository says, ready for JSON."""
         return self._reconciler.sharing.shown(self.status, here=not self._reconciler.elsewhere)

@@ -29,6 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mergescale.gitops.notices.configured import Channels
 from mergescale.gitops.trust import Demands, Signatures
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
@@ -144,6 +145,7 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
         freeze: when nothing new comes into force.
         ca_file: PEM file with the authorities that an https server's certificate may be of; None:
             those of the system.
+        notify: who is told when something about following it changes.
     """
 
     url: str = ""
@@ -158,6 +160,7 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     gates: GateSettings = GateSettings()
     freeze: tuple[FreezeSettings, ...] = Field(default=(), max_length=50)
     ca_file: Path | None = None
+    notify: Channels = ()
 
 
 class Settings(BaseSettings):

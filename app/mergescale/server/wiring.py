@@ -64,6 +64,7 @@ from mergescale.server.metrics import (
     metrics_app,
     metrics_handler,
 )
+from mergescale.server.notices import channels_of
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tailnet import (
@@ -337,6 +338,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         desks=desks(core.parts) if settings.policy_by_api else {},
         token_key=control.token_key,
         webhooks=webhooks,
+        channels=channels_of(base, core.parts),
     )
     metrics = metrics_handler(base.metrics.registry)
     return HttpParts(

@@ -53,7 +53,7 @@ class SqlLetters:
             "sequence": 1,
             "body": letter.body,
             "final": letter.final,
-            "delivered": 0,
+            "delivered": int(letter.quiet),
             "attempts": 0,
             "said": letter.due,
             "due": letter.due,

@@ -61,6 +61,7 @@ COMMANDS = {
         "suspend",
         "sync",
         "wait",
+        "notify",
         "webhook",
     ),
     "policy": ("can", "check", "codes", "compile", "explain", "fmt", "plan", "test", "who-can"),
@@ -72,6 +73,7 @@ COMMANDS = {
 #: Verbs that are nouns with verbs of their own.
 NESTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("gitops", "credential"): ("drop", "generate", "set", "show"),
+    ("gitops", "notify"): ("list", "secret", "test"),
     ("gitops", "webhook"): ("add", "drop", "list"),
 }
 
