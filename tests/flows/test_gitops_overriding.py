@@ -93,6 +93,25 @@ def test_an_emergency_from_beginning_to_end(tmp_path: Path) -> None:
         assert "Suspended: Pinned" in health(server)["output"]
         assert cli("gitops", "pin", "--off", "--yes").code == 0
         assert in_force() == pushed
+        assert cli("gitops", "suspend", "--reason", "a change").code == 0
+        between, tip = repository.commit("never in force"), repository.commit("nor was this")
+        assert cli("gitops", "sync").code == 3
+        repository.folder.rename(away)
+        pinned = cli("gitops", "pin", between[:12], "--reason", "this one", "--yes")
+        assert (pinned.err, in_force()) == ("", between)
+        stranger = cli("gitops", "pin", "0123456789", "--reason", "x", "--yes")
+        assert (stranger.code, stranger.err.splitlines()[0]) == (
+            1,
+            "error: there is no repository at the configured address",
+        )
+        away.rename(repository.folder)
+        stranger = cli("gitops", "pin", "0123456789", "--reason", "x", "--yes")
+        assert (stranger.code, stranger.err.splitlines()[0]) == (
+            1,
+            "error: the commit is not in the history of what is followed",
+        )
+        assert cli("gitops", "resume", "--yes").code == 0
+        assert in_force() == tip
         assert cli("gitops", "suspend", "--reason", "on call", "--for", "1s").code == 0
         newest = repository.commit("after that")
         eventually("it went on by itself", lambda: in_force() == newest, within_s=20)

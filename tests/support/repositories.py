@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from mergescale.gitops.errors import ReconcileError
+from mergescale.gitops.errors import ReconcileError, Stalled
 from mergescale.gitops.messages import Found, Unchanged
 from mergescale.gitops.trust import Signatures, Verdict
 
@@ -156,12 +156,18 @@ class MemoryFetches:
         self.commits[oid] = {"policy.hujson": policy}
         return oid
 
-    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
+    async def look(
+        self, *, known: str, applied: str, accepted: str = "", past: str = ""
+    ) -> Unchanged | Found:
         self.looks.append((known, applied))
         await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         tip = list(self.commits)[-1]
+        if past:
+            tip = next((one for one in self.commits if one.startswith(past)), "")
+            if not tip:
+                raise Stalled("CommitMissing", "the commit is not in the history")
         if tip == known:
             return Unchanged(tip)
         descends = not applied or tip == accepted or applied in self.commits

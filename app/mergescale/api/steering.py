@@ -136,7 +136,7 @@ async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
 
 @post(f"{_PATH}/pin", status_code=200, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY))
 async def pin(caller: Caller, data: JSONBody[Pin]) -> dict[str, Any]:
-    """Put a commit of the history, or the branch's newest, in force, and keep it until resumed."""
+    """Put a commit that was in force, or of the branch, in force, and keep it until resumed."""
     repository = repository_of(caller)
     await repository.steering.pin(data.commit, reason=data.reason, by=caller.principal.name)
     return dict(repository.status())

@@ -133,7 +133,7 @@ def suspend(session: Session, reason: str, lasting_s: int | None) -> None:
 def pin(session: Session, commit: str | None, reason: str | None, *, off: bool, yes: bool) -> None:
     """Put COMMIT in force and keep it there; newer ones wait until `resume` or `pin --off`.
 
-    COMMIT is one of the history, or the branch's newest.
+    COMMIT is one that was in force, or any of the branch's history.
     """
     if off:
         go_on(session, yes=yes)

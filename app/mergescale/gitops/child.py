@@ -57,7 +57,9 @@ class Fetcher:
         self._store = store
         self._waiting: Popen[bytes] | None = None
 
-    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
+    async def look(
+        self, *, known: str, applied: str, accepted: str = "", past: str = ""
+    ) -> Unchanged | Found:
         """Fetch, and read the files if the ref is at another commit than `known`.
 
         What is known is looked at again once the keys that are trusted have changed.
@@ -66,6 +68,7 @@ class Fetcher:
             known: full object id looked at last, or empty.
             applied: full object id in force, or empty.
             accepted: full object id that may come although it does not descend, or empty.
+            past: commit of the history that is wanted instead of the newest, or empty.
 
         Raises:
             Stalled: only a new commit or another configuration helps.
@@ -84,6 +87,7 @@ class Fetcher:
             known=known if trusted == self._trusted else "",
             applied=applied,
             accepted=accepted,
+            past=past,
             demands=self._demands,
             timeout_s=self._source.timeout_s + _GRACE_S,
             limits=self._source.limits,

@@ -19,6 +19,7 @@ from mergescale.domain.record import Approval
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import HeldBack, ReconcileError
 from mergescale.gitops.freeze import Freeze, Window, freeze_at
+from mergescale.gitops.messages import Found
 from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import time_json
 from mergescale.netmap.inventory import revision_of
@@ -72,6 +73,14 @@ class Proposes(Protocol):
     @property
     def safeguards(self) -> Safeguards:
         """What its commits have to pass."""
+        ...
+
+    async def earlier(self, commit: str) -> Found:
+        """Return a commit of the branch's history by its id, which may be shortened.
+
+        Raises:
+            ReconcileError: there is none that could come into force.
+        """
         ...
 
     async def proposed(self) -> Attempt | None:

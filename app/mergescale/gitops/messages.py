@@ -20,6 +20,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         known: commit that was looked at last; when the ref is still there nothing is read.
         applied: commit in force; the new one must descend from it. Empty for none.
         accepted: commit that may come although it does not descend; empty for none.
+        past: commit of the history that is wanted instead of the newest, maybe shortened; empty for
+            none.
         demands: whose commits are wanted.
         timeout_s: the worker kills itself and its children after this, should the server be gone.
         kind: of what is followed.
@@ -36,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     applied: str
     timeout_s: float
     accepted: str = ""
+    past: str = ""
     demands: Demands = Demands()
     kind: Kind = Kind.BRANCH
     limits: Limits = Limits()

@@ -12,12 +12,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 
 from mergescale.domain.declaration import Deployment
 from mergescale.gitops import trust
+from mergescale.gitops.asking import Fetches
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
 from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
 from mergescale.gitops.kept import committed_of, deployed
@@ -33,32 +33,6 @@ from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.ports import Fence, LeaseLost, StoreUnavailable
 
 log = structlog.get_logger()
-
-
-class Fetches(Protocol):
-    """What asks git; `child.Fetcher` is the real one."""
-
-    async def look(self, *, known: str, applied: str, accepted: str = "") -> Unchanged | Found:
-        """Say where the ref is, and read the files if that is not `known`.
-
-        Args:
-            known: full object id looked at last, or empty.
-            applied: full object id in force, or empty.
-            accepted: full object id that may come although it does not descend, or empty.
-
-        Raises:
-            Stalled: only a new commit or another configuration helps.
-            Transient: it may work later.
-        """
-        ...
-
-    async def warm(self) -> None:
-        """Make the next `look` quicker."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything that `warm` holds."""
-        ...
 
 
 #: Returns the lease on following repositories, None while another replica holds it.
@@ -161,6 +135,21 @@ class Reconciler:
     def thaws_s(self) -> float | None:
         """The seconds until a freeze window that holds a commit back ends; None for none."""
         return left_s(self._verdict, self._clock.now())
+
+    async def earlier(self, commit: str) -> Found:
+        """Return a commit of the branch's history, from whom it must be.
+
+        Args:
+            commit: its id, which may be shortened.
+
+        Raises:
+            ReconcileError: there is none that could come into force.
+        """
+        async with self._one_at_a_time:
+            reply = await self._fetcher.look(known="", applied="", past=commit)
+        assert isinstance(reply, Found)  # noqa: S101 - nothing is known, so nothing is unchanged
+        trust.demand(reply.verdict)
+        return reply
 
     @property
     def elsewhere(self) -> bool:

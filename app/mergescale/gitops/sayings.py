@@ -41,6 +41,12 @@ NO_VERSION = Failed(
     message="no tag of the repository is a version in the range",
     help="push one like v1.2.3; prereleases count only if the range names one",
 )
+NOT_IN_HISTORY = Failed(
+    retry=False,
+    reason="CommitMissing",
+    message="the commit is not in the history of what is followed",
+    help="give more of its id, or the id of one that is",
+)
 LOCKED = Failed(
     retry=True,
     reason="StoreLocked",

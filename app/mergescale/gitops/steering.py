@@ -26,7 +26,7 @@ from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, prepare
 from mergescale.gitops.status import CommitInfo, commit_json, time_json
 from mergescale.kernel.clock import Clock
-from mergescale.kernel.errors import Conflict, Invalid, NotFound
+from mergescale.kernel.errors import Conflict, Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.netmap.inventory import revision_of
 from mergescale.plan.build import Side, make_plan, tree_of
@@ -148,7 +148,7 @@ class Steering:
         """Put one commit in force and keep it there; newer ones wait until somebody resumes.
 
         Args:
-            commit: one that was in force, or the newest of the branch; its id may be shortened.
+            commit: one that was in force, or of the branch's history; its id may be shortened.
             reason: why.
             by: who says so.
 
@@ -156,9 +156,8 @@ class Steering:
             The full id.
 
         Raises:
-            Conflict: it is ambiguous, or something else came into force meanwhile.
+            Conflict: it is neither, or ambiguous; or something else came into force meanwhile.
             Invalid: it is not acceptable to this version, or fails its tests today.
-            NotFound: it is neither.
             StoreUnavailable: the database was not read or did not take it.
         """
         snapshot = self._engine.snapshot
@@ -246,20 +245,14 @@ class Steering:
         return self._engine.snapshot.tailnet
 
     async def _wanted(self, commit: str) -> Found:
-        """Return a commit that was in force, or the newest of the branch."""
+        """Return a commit that was in force, or one of the branch's history."""
         past = await self._past.history(self._tailnet, REACH)
         if any(one.commit.startswith(commit) for one in past):
             return await found_again(self._past, self._tailnet, commit_of(past, commit))
         try:
-            newest = await self._branch.proposed()
+            return await self._branch.earlier(commit)
         except ReconcileError as error:
             raise Conflict(error.message, help=error.help) from error
-        if newest is None or not newest.found.commit.startswith(commit):
-            raise NotFound(
-                f'"{commit}" was not in force, and is not the newest commit of the branch',
-                help="see mergescale gitops history",
-            )
-        return newest.found
 
     async def _prepared(
         self, found: Found, snapshot: Snapshot, *, by: str, reason: str

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from mergescale.domain.change import Change
 from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.asking import Fetches
 from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.gates import Safeguards
+from mergescale.gitops.messages import Found
 from mergescale.gitops.probe import Fingerprint, fingerprint
-from mergescale.gitops.reconcile import Fetches, Reconciler
+from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import Status
@@ -100,6 +102,10 @@ class Watcher:
     def safeguards(self) -> Safeguards:
         """What commits have to pass."""
         return self._reconciler.safeguards
+
+    async def earlier(self, commit: str) -> Found:
+        """Return a commit of the branch's history; see `Reconciler.earlier`."""
+        return await self._reconciler.earlier(commit)
 
     async def proposed(self) -> Attempt | None:
         """Return what would come into force next; see `Reconciler.proposed`."""

@@ -34,6 +34,7 @@ from mergescale.gitops.sayings import (
     MISSING,
     NO_REF,
     NO_VERSION,
+    NOT_IN_HISTORY,
     UNWRITABLE,
     blamed,
     classified,
@@ -67,12 +68,13 @@ _KINDS = {
 
 def answer(request: Request) -> Reply:
     """Look, fetch what is new and read it; a store in doubt is made anew, once."""
-    if request.transport == "file" and not Path(request.url).is_dir():
+    path, gone = Path(request.store), request.transport == "file" and not Path(request.url).is_dir()
+    if gone and not request.past:
         return MISSING
-    path = Path(request.store)
     try:
         with alone(path):
-            return _answer(request, Store(path, request.transport))
+            reply = _answer(request, Store(path, request.transport))
+            return MISSING if gone and isinstance(reply, Failed) else reply
     except Locked:
         return LOCKED
     except OSError:
@@ -112,6 +114,36 @@ def _understood(failed: GitFailed, limits: Limits) -> Failed | None:
 
 
 def _look(request: Request, store: Store) -> Reply:
+    return _earlier(request, store) if request.past else _newest(request, store)
+
+
+def _earlier(request: Request, store: Store) -> Reply:
+    """Read a commit out of the history that came in, and ask the remote only if it is not there."""
+    store.prepare()
+    commit = _of_history(store, request.past)
+    if not commit:
+        reply = _newest(structs.replace(request, known="", past=""), store)
+        if isinstance(reply, Failed):
+            return reply
+        commit = _of_history(store, request.past)
+    if not commit:
+        return NOT_IN_HISTORY
+    return _judged(structs.replace(request, applied=""), store, commit, "")
+
+
+def _of_history(store: Store, past: str) -> str:
+    """Return the commit whose id begins so, if the newest one follows from it, else nothing."""
+    tip = store.tip()
+    if not tip:
+        return ""
+    try:
+        commit = store.resolve(past)
+    except GitFailed:
+        return ""
+    return commit if store.descends(tip, commit) else ""
+
+
+def _newest(request: Request, store: Store) -> Reply:
     followed = Followed(request.kind, request.ref)
     store.prepare()
     listing: dict[str, str] = {}

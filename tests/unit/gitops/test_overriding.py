@@ -17,8 +17,9 @@ from mergescale.gitops.overriding import LONGEST
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.steering import Steering
+from mergescale.gitops.trust import Signatures, Verdict
 from mergescale.gitops.watch import Watcher
-from mergescale.kernel.errors import Conflict, Invalid, NotFound
+from mergescale.kernel.errors import Conflict, Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine
 from mergescale.state.ports import Fence, LeaseLost
@@ -363,17 +364,25 @@ async def test_a_pinned_commit_stays_until_somebody_resumes() -> None:
 
 
 @aio
-async def test_the_newest_commit_can_be_pinned_too() -> None:
-    """Also while following is suspended, and instead of an override; nothing else can."""
+async def test_any_commit_of_the_branch_can_be_pinned() -> None:
+    """Also one that never was in force, while suspended, and instead of an override; no other can."""
     async with world() as here:
         await here.commit(CLOSED)
         await here.steering.suspend(reason="on call", by="ana")
         await here.override()
-        newest = await here.commit(OPEN)
-        assert await here.steering.pin(newest, reason="this one", by="ana") == newest
-        assert (here.applied, here.engine.snapshot.following.override) == (newest, None)
-        with pytest.raises(NotFound, match="was not in force"):
+        between, _ = await here.commit(OPEN), await here.commit(ROLES)
+        assert await here.steering.pin(between, reason="this one", by="ana") == between
+        assert (here.applied, here.policy) == (between, OPEN)
+        assert here.engine.snapshot.following.override is None
+        with pytest.raises(Conflict, match="is not in the history"):
             await here.steering.pin("f" * 40, reason="x", by="ana")
+        untrusted = here.branch.commit(OPEN)
+        here.branch.verdict = Verdict(
+            signatures=Signatures.HEAD, reason="Unsigned", message="nobody signed it"
+        )
+        with pytest.raises(Conflict, match="nobody signed it"):
+            await here.steering.pin(untrusted, reason="x", by="ana")
+        assert here.applied == between
         with pytest.raises(Invalid, match="is no commit"):
             await here.steering.pin("main", reason="x", by="ana")
 
