@@ -46,6 +46,13 @@ fuzz: $(VENV)/.fuzz ## each fuzz target for FUZZ_S seconds (60); what it finds g
 	    $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) -max_len=8192 \
 	    -artifact_prefix=var/fuzz/ var/fuzz/$$target || exit 1; done
 
+$(VENV)/.mutate: $(STAMP) requirements/mutate.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/mutate.txt
+	@touch $@
+
+mutate: $(VENV)/.mutate ## change MODULE (policy/chunks …) in small ways: which changes does no test notice?
+	nice -n 19 $(BIN)/python tests/mutate $(MODULE)
+
 check: lint types imports test ## all that CI runs
 
 lint: $(STAMP) ## ruff: rules and format
@@ -70,8 +77,11 @@ requirements: $(STAMP) ## compile requirements/ anew, newest stable versions, wi
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --no-header --extra fuzz \
 	    -c requirements/runtime.txt pyproject.toml -o requirements/fuzz.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header --extra mutate \
+	    -c requirements/dev.txt pyproject.toml -o requirements/mutate.txt
 
 clean: ## remove what the words above made
 	rm -rf $(VENV) var build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo serve test fuzz bench check lint types imports schemas requirements clean
+.PHONY: help setup demo serve test fuzz mutate bench check lint types imports schemas requirements clean

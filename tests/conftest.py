@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import Phase, settings
 
 from support.postgres import MISSING, PostgresServer
+
+#: For ``make mutate``: the same examples each time, and no search for a smaller one.
+settings.register_profile(
+    "mutate", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 
 def test_requirements_are_hashed_and_have_no_address() -> None:
     """Every requirement has a hash, and no line says where it comes from."""
-    for name in ("runtime", "dev", "fuzz"):
+    for name in ("runtime", "dev", "fuzz", "mutate"):
         text = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
         blocks = re.split(r"\n(?=[a-z0-9])", text.strip())
         assert len(blocks) > 20

@@ -118,8 +118,7 @@ def _own(old: Resolved, new: Resolved, moved: int) -> int:
         differing |= mine.get(name, 0) ^ theirs.get(name, 0)
     stale = 0
     if mine or theirs:
-        for user in new.table.own.keys() | old.table.own.keys():
-            now, was = new.table.own.get(user, 0), old.table.own.get(user, 0)
-            if (now | was) & differing:
-                stale |= now | was
+        for user, now in new.table.own.items():
+            if (now | old.table.own.get(user, 0)) & differing:
+                stale |= now
     return stale

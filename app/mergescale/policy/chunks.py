@@ -195,7 +195,7 @@ class FilterAccess:
         old, rules = self._memory, resolved.policy.rules
         stale = moves.slots
         for user in moves.owners:
-            stale |= resolved.table.own.get(user, 0)
+            stale |= resolved.table.own[user]
         dirty = [rule for rule in rules if moves.sources >> rule.source & 1]
         reached = 0
         for rule in dirty:

@@ -95,6 +95,39 @@ def test_who_leaves_a_group_loses_what_the_group_could_be_sent() -> None:
     ]
 
 
+def test_who_joins_a_group_is_let_in_by_the_same_lists() -> None:
+    """The list of a rule that nobody edited is made once; so are the chunks of its other targets."""
+    rules = [*RULES, "eve > group:g:5900", "eve > tag:web:5900"]
+    before = in_force(rules)
+
+    after = edited(
+        before,
+        [*rules, "ana > ben@example.com:7"],
+        members=["ana@example.com", "ben@example.com"],
+    )
+
+    [was] = [one for one in chunks_of(before, "desk").values() if one.destinations[0].first == 5900]
+    [joined, kept] = [
+        next(one for one in chunks_of(after, name).values() if one.destinations[0].first == 5900)
+        for name in ("laptop", "desk")
+    ]
+    assert joined.sources is was.sources
+    assert kept is was
+    assert "100.64.0.2:7 < 2" in ports(after, "desk")
+
+
+def test_what_everybody_may_do_stays_while_routes_do() -> None:
+    """A rule from ``*`` lists the subnets there are; an edit beside it leaves its chunk alone."""
+    rules = ["* > tag:web:80", *RULES]
+    before = in_force(rules, routed(world(NODES), "desk", "10.1.0.0/16"))
+
+    after = edited(before, ["ben > tag:web:5", *rules])
+
+    was, now = chunks_of(before, "web"), chunks_of(after, "web")
+    assert all(now[name] is chunk for name, chunk in was.items())
+    assert len(now) == len(was) + 1
+
+
 def test_a_node_that_moves_meanwhile_is_reached_where_it_is() -> None:
     """Its address changed between what was in force and what the edit was resolved against."""
     rules = [*RULES, "ana > eve@example.com:5", "ana > eve@example.com:6"]

@@ -91,6 +91,19 @@ def test_some_capabilities_come_with_one_the_other_way_round(
     ]
 
 
+def test_what_comes_the_other_way_round_comes_from_whoever_the_grant_leads_to() -> None:
+    """An autogroup of devices as destination gives its devices the companion at the sources."""
+    drive = {"tailscale.com/cap/drive": [{"shares": ["*"]}]}
+    world = under({"src": ["ben@other.org"], "dst": ["autogroup:tagged"], "app": drive})
+
+    assert [(sources, list(app)) for sources, _, app in grants_of(world, "desk")] == [
+        (
+            [*(f"100.64.0.{n}" for n in (4, 5, 6)), *(f"fd7a:115c:a1e0::{n}" for n in (4, 5, 6))],
+            ["tailscale.com/cap/drive-sharer"],
+        )
+    ]
+
+
 def test_capabilities_among_ones_own_devices() -> None:
     """`autogroup:self` grants per person, companions included."""
     drive = {"tailscale.com/cap/drive": [{"shares": ["*"]}]}

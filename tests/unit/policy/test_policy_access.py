@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
+from mergescale.domain.access import FilterRule
 from mergescale.domain.record import Drop, Put
 from mergescale.domain.slots import Slots
 from mergescale.domain.snapshot import Snapshot
@@ -153,3 +154,68 @@ def test_an_unknown_slot_has_no_filter() -> None:
 
     assert after.access.visible(slot) == 0
     assert after.access.chunks(slot) == {}
+
+
+REFRESHED = """
+{"tagOwners": {"tag:a": [], "tag:b": []},
+ "acls": [
+   {"action": "accept", "src": ["ana@example.com"], "dst": ["tag:a:80", "10.1.0.0/16:80"]},
+   {"action": "accept", "src": ["ana@example.com"], "dst": ["10.2.0.0/16:80"]},
+   {"action": "accept", "src": ["ben@example.com"], "dst": ["tag:b:22", "ana@example.com:22"]},
+   {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:9"]},
+ ]}
+"""
+OWNED = (
+    "ana@example.com: laptop, phone; ben@example.com: desk, tower; tag:a: one; tag:b: two, three"
+)
+
+
+def port_of(world: Snapshot, name: str, port: int) -> FilterRule:
+    """Return the chunk by which a node is reached at a port."""
+    chunks = chunks_of(world, name).values()
+    [found] = [one for one in chunks if one.destinations[0].first == port]
+    return found
+
+
+def asked(world: Snapshot) -> Snapshot:
+    """Compute all filters, so that there is something to take over."""
+    for slot in world.slots.of.values():
+        world.access.chunks(slot)
+    return world
+
+
+def test_a_refresh_makes_only_those_filters_anew_that_list_who_moved() -> None:
+    """Of the others not even the mapping."""
+    before = asked(governed(OWNED, REFRESHED))
+
+    after = step(before, [Put(replace(named(before, "tower"), ipv4=IPv4Address("100.64.9.9")))])
+
+    names = ("laptop", "phone", "desk", "tower", "one", "two", "three")
+    assert [name for name in names if chunks_of(after, name) is not chunks_of(before, name)] == [
+        "laptop", "phone", "desk", "tower", "two", "three",
+    ]  # fmt: skip
+
+
+def test_own_devices_are_listed_where_they_have_moved_to() -> None:
+    """The moved device's owner has a new list of own devices, others keep theirs."""
+    before = asked(governed(OWNED, REFRESHED))
+
+    after = step(before, [Put(replace(named(before, "tower"), ipv4=IPv4Address("100.64.9.9")))])
+
+    moved = ("100.64.0.3", "100.64.9.9", "fd7a:115c:a1e0::3", "fd7a:115c:a1e0::4")
+    assert port_of(after, "desk", 9).sources.texts == moved
+    assert port_of(after, "laptop", 22).sources.texts == moved
+    assert port_of(after, "laptop", 9).sources is port_of(before, "laptop", 9).sources
+
+
+def test_routers_share_a_chunk_through_refreshes() -> None:
+    """What leads to a subnet is the same at each of its routers, of a route that came later too."""
+    before = routed(governed(OWNED, REFRESHED), "two", "10.2.0.0/16")
+    shared = port_of(asked(before), "two", 80)
+
+    after = routed(before, "three", "10.2.0.0/16")
+    assert port_of(after, "three", 80) is shared
+
+    moved = step(after, [Put(replace(named(after, "phone"), ipv4=IPv4Address("100.64.9.9")))])
+    for name in ("two", "three"):
+        assert "100.64.9.9" in port_of(moved, name, 80).sources.texts
