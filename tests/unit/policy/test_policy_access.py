@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
+import pytest
+
 from mergescale.domain.access import FilterRule
 from mergescale.domain.record import Drop, Put
 from mergescale.domain.slots import Slots
@@ -219,3 +221,64 @@ def test_routers_share_a_chunk_through_refreshes() -> None:
     moved = step(after, [Put(replace(named(after, "phone"), ipv4=IPv4Address("100.64.9.9")))])
     for name in ("two", "three"):
         assert "100.64.9.9" in port_of(moved, name, 80).sources.texts
+
+
+@pytest.mark.parametrize("names", [("one", "three"), ("three", "one")])
+def test_nodes_that_move_in_one_change_are_all_reached_where_they_are(
+    names: tuple[str, str],
+) -> None:
+    """Whichever of them comes first."""
+    before = asked(governed(OWNED, REFRESHED))
+    places = {name: IPv4Address(f"100.64.9.{number}") for number, name in enumerate(names, 1)}
+
+    after = step(before, [Put(replace(named(before, n), ipv4=at)) for n, at in places.items()])
+
+    for name, at in places.items():
+        [reached] = [one.destinations for one in chunks_of(after, name).values()]
+        assert str(at) in {one.ip for one in reached}
+
+
+def test_sources_that_move_in_one_change_are_all_listed_where_they_are() -> None:
+    """In the lists of different rules."""
+    before = asked(governed(OWNED, REFRESHED))
+    moved = [
+        Put(replace(named(before, name), ipv4=IPv4Address(f"100.64.9.{number}")))
+        for number, name in enumerate(("phone", "tower", "three"), 1)
+    ]
+
+    after = step(before, moved)
+
+    assert "100.64.9.1" in port_of(after, "one", 80).sources.texts
+    assert "100.64.9.2" in port_of(after, "two", 22).sources.texts
+
+
+def test_a_route_that_comes_with_other_changes_is_listed() -> None:
+    """Among what ``*`` means."""
+    before = asked(governed(NODES, POLICY))
+    phone = replace(named(before, "phone"), ipv4=IPv4Address("100.64.9.9"))
+    for name in ("laptop", "web"):
+        router = named(routed(before, name, "10.7.0.0/16"), name)
+        after = step(before, [Put(router), Put(phone)])
+        assert "10.7.0.0/16" in port_of(after, "desk", 9).sources.texts
+        assert "100.64.9.9" in port_of(after, "web", 80).sources.texts
+
+
+def test_a_second_router_of_a_subnet_changes_its_own_filter_only() -> None:
+    """The subnets that ``*`` means are the same as before."""
+    before = asked(routed(governed(NODES, POLICY), "laptop", "10.1.0.0/16"))
+
+    after = routed(before, "phone", "10.1.0.0/16")
+
+    names = ("laptop", "phone", "desk", "web")
+    assert [name for name in names if chunks_of(after, name) is not chunks_of(before, name)] == [
+        "phone"
+    ]
+
+
+def test_a_route_leaves_the_filters_of_the_owners_other_devices() -> None:
+    """They list each other as before."""
+    before = asked(governed(OWNED, REFRESHED))
+
+    after = routed(before, "phone", "10.9.0.0/16")
+
+    assert chunks_of(after, "laptop") is chunks_of(before, "laptop")
