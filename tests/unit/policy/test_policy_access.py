@@ -282,3 +282,34 @@ def test_a_route_leaves_the_filters_of_the_owners_other_devices() -> None:
     after = routed(before, "phone", "10.9.0.0/16")
 
     assert chunks_of(after, "laptop") is chunks_of(before, "laptop")
+
+
+def test_the_first_device_of_a_person_has_own_devices_from_then_on() -> None:
+    """Whoever had none when everything was resolved."""
+    before = asked(governed(f"{OWNED}; eve@example.com: ", REFRESHED))
+
+    after = step(before, [Put(node(9, "pad", user=UserId(3)))])
+
+    assert port_of(after, "pad", 9).sources.texts == ("100.64.0.9", "fd7a:115c:a1e0::9")
+
+
+def test_a_device_that_is_tagged_and_moves_at_once_leaves_one_list_for_another() -> None:
+    """Its owner's other devices do not list it any more, nor do rules from its owner."""
+    text = """
+    {"tagOwners": {"tag:a": [], "tag:b": []},
+     "acls": [
+       {"action": "accept", "src": ["ana@example.com"], "dst": ["tag:a:80"]},
+       {"action": "accept", "src": ["tag:b"], "dst": ["tag:a:81"]},
+       {"action": "accept", "src": ["*"], "dst": ["autogroup:self:9"]},
+     ]}
+    """
+    before = asked(governed(OWNED, text))
+    moved = replace(
+        named(before, "phone"), user=None, tags=("tag:b",), ipv4=IPv4Address("100.64.9.9")
+    )
+
+    after = step(before, [Put(moved)])
+
+    assert port_of(after, "one", 80).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
+    assert port_of(after, "laptop", 9).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
+    assert "100.64.9.9" in port_of(after, "one", 81).sources.texts
