@@ -37,7 +37,9 @@ MODULES: Final = (
 TESTS: Final = (
     "tests/unit/policy",
     "tests/unit/netmap/test_conformance.py",
-    *sorted(f"tests/property/{one.name}" for one in (ROOT / "tests/property").glob("test_policy_*")),
+    *sorted(
+        f"tests/property/{one.name}" for one in (ROOT / "tests/property").glob("test_policy_*")
+    ),
 )
 _CAPTURES: Final = ROOT.parent / "shared"
 _RESULT: Final = re.compile(r"^ +mergescale\.(?P<name>\S+): (?P<status>.+)$", re.MULTILINE)
@@ -71,17 +73,18 @@ def prepare(modules: list[str], tests: list[str]) -> None:
         shutil.copytree(ROOT / one, FOLDER / one)
     if _CAPTURES.exists():
         (FOLDER / "shared").symlink_to(_CAPTURES)
-    settings = {
+    mutated = [f"src/mergescale/{one.removesuffix('.py')}.py" for one in modules]
+    for one in mutated:
+        if not (FOLDER / one).exists():
+            sys.exit(f"there is no module {one.removeprefix('src/mergescale/')}")
+    settings: dict[str, list[str] | bool] = {
         "source_paths": ["src"],
         "also_copy": ["bench"],
-        "only_mutate": [f"src/mergescale/{one.removesuffix('.py')}.py" for one in modules],
+        "only_mutate": mutated,
         "pytest_add_cli_args_test_selection": tests,
         "pytest_add_cli_args": ["--hypothesis-profile=mutate"],
         "use_git_change_detection": False,
     }
-    for one in settings["only_mutate"]:
-        if not (FOLDER / one).exists():
-            sys.exit(f"there is no module {one.removeprefix('src/mergescale/')}")
     text = (ROOT / "pyproject.toml").read_text("utf-8").replace('"app"', '"src"')
     assert "src" in tomllib.loads(text)["tool"]["pytest"]["ini_options"]["pythonpath"]
     lines = [
