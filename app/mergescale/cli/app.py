@@ -26,7 +26,7 @@ from mergescale.cli import (
 )
 from mergescale.cli.backup import backup, restore
 from mergescale.cli.doctor import doctor, unit
-from mergescale.cli.errors import CommandFailed, ExitCode
+from mergescale.cli.errors import CommandFailed, ExitCode, misused
 from mergescale.cli.groups import show_help_without_command
 from mergescale.cli.health import health, version
 from mergescale.cli.options import shared_options
@@ -96,7 +96,8 @@ def run(arguments: Sequence[str]) -> int:
         exit_code = error.exit_code if isinstance(error, CommandFailed) else ExitCode.ERROR
         return _failed(error.message, error.help, exit_code)
     except click.UsageError as error:
-        return _misused(error)
+        wrong = misused(error, ExitCode.USAGE)
+        return _failed(wrong.message, wrong.help, wrong.exit_code)
     except click.ClickException as error:
         return _failed(error.format_message(), "", ExitCode.ERROR)
     except (click.Abort, KeyboardInterrupt):
@@ -106,13 +107,6 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.ERROR
     return code if isinstance(code, int) else ExitCode.OK
-
-
-def _misused(error: click.UsageError) -> int:
-    """Tell what is wrong with the command line itself."""
-    message = error.format_message().rstrip(".")
-    path = "mergescale" if error.ctx is None else error.ctx.command_path
-    return _failed(message[:1].lower() + message[1:], f"`{path} --help` shows how", ExitCode.USAGE)
 
 
 def _failed(message: str, help_: str, code: ExitCode) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import click
+
 from mergescale.kernel.errors import MergescaleError
 
 
@@ -45,3 +47,11 @@ class CommandFailed(MergescaleError):
     ) -> None:
         super().__init__(message, help=help)
         self.exit_code = exit_code
+
+
+def misused(error: click.UsageError, code: ExitCode) -> CommandFailed:
+    """Return what is wrong with the command line itself."""
+    message = error.format_message().rstrip(".")
+    path = "mergescale" if error.ctx is None else error.ctx.command_path
+    help_ = f"`{path} --help` shows how"
+    return CommandFailed(message[:1].lower() + message[1:], help=help_, exit_code=code)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mergescale.cli.devices import Devices, about_devices
-from mergescale.cli.errors import CommandFailed
+from mergescale.cli.errors import CommandFailed, ExitCode, misused
 from mergescale.cli.problems import as_text
 from mergescale.cli.reports import Case, Outcome, Report, ReportForm, render
 from mergescale.cli.screen import Screen
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REDACTIONS: Final = ("full", "names", "counts")
 #: As `plan.gates.Limits` has it.
 BLAST_PERCENT: Final = 50.0
-_FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github")
+_FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github", "gitlab")
 
 
 class PlanCode(IntEnum):
@@ -64,7 +64,27 @@ class _Texts:
     files: Mapping[str, str]
 
 
-@click.command("plan")
+class _Comparing(click.Command):
+    """A command whose exit codes above 1 are answers, so whatever goes wrong is a 1."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line; one that is wrong must not look like an effect."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            raise misused(error, ExitCode.ERROR) from error
+
+    def invoke(self, context: click.Context) -> Any:
+        """Compare; a token that is refused must not look like a gate."""
+        try:
+            return super().invoke(context)
+        except click.UsageError as error:
+            raise misused(error, ExitCode.ERROR) from error
+        except CommandFailed as error:
+            raise CommandFailed(error.message, help=error.help) from error
+
+
+@click.command("plan", cls=_Comparing)
 @click.option("--repo", default=".", help="The repository, or a folder in its work tree.")
 @click.option("--base", default="main", show_default=True, help="What is in force.")
 @click.option("--head", default="HEAD", show_default=True, help="What is proposed.")

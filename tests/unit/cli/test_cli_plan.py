@@ -294,3 +294,19 @@ def test_a_bad_inventory_says_where(checkout: Checkout) -> None:
     assert done.code == 1
     assert "not an inventory" in done.err
     assert "$.nodes[0]" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--bogus",),
+        ("--redact", "x"),
+        (),
+        ("--server", "not a URL"),
+        ("--server", "http://[::1]:1"),
+    ],
+)
+def test_what_goes_wrong_looks_like_no_answer(words: tuple[str, ...]) -> None:
+    """A wrong option is no effect (2), a token that is not accepted no gate (4): it is all 1."""
+    done = CommandLine()("policy", "plan", *words)
+    assert (done.code, done.out, done.err.startswith("error: ")) == (1, "", True)
