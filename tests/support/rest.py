@@ -24,8 +24,10 @@ from mergescale.api.health import Check
 from mergescale.api.outside import Channels, Webhooks
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.direct import Direct
+from mergescale.gitops.planning import Planner
 from mergescale.identity.secrets import MINT_BYTES, Kind, mint
 from mergescale.kernel.ids import ApiKeyId, TailnetName
+from mergescale.plan.gates import Limits
 from mergescale.server.desk import Desk
 from mergescale.server.http import Parts, application
 from mergescale.state import apikeys
@@ -117,6 +119,7 @@ async def served(
         Throttle(MemoryFailures(), clock) if throttled else None,
         desks,
         token_key=TOKEN_KEY,
+        planners={name: Planner(one, clock, Limits()) for name, one in engines.items()},
         webhooks=webhooks or {},
         channels=channels or {},
     )

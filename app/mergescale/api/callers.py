@@ -34,6 +34,7 @@ from mergescale.identity.principals import (
 from mergescale.kernel.clock import Clock, Entropy
 from mergescale.kernel.errors import Invalid, NotFound, Unauthorized
 from mergescale.kernel.ids import TailnetName
+from mergescale.plan.rendering import Review
 from mergescale.policy.diagnostics import Diagnostic
 from mergescale.state import apikeys
 from mergescale.state.engine import Engine, EngineStopped
@@ -166,6 +167,19 @@ class Repository(Protocol):
         ...
 
 
+class Plans(Protocol):
+    """Plans proposed texts of one tailnet; `gitops.planning.Planner`."""
+
+    async def review(self, files: Mapping[str, str], base: Mapping[str, str] | None) -> Review:
+        """Compare texts with the base, or with what is in force.
+
+        Raises:
+            PlanRefused: one of them is no policy.
+            Conflict: there is nothing to compare with, or too many ask.
+        """
+        ...
+
+
 class PolicyRefused(Invalid):
     """Raised when a policy that was sent cannot come into force; nothing changed.
 
@@ -209,6 +223,7 @@ class Backend:
         throttle: bounds failed attempts; None for no bound.
         token_key: what access tokens are made under; the same at all replicas.
         webhooks, channels: of the tailnets that follow a repository.
+        planners: of all tailnets.
     """
 
     tailnets: Tailnets
@@ -221,6 +236,7 @@ class Backend:
     token_key: bytes = field(repr=False, kw_only=True)
     webhooks: Mapping[TailnetName, Webhooks] = field(default_factory=dict)
     channels: Mapping[TailnetName, Channels] = field(default_factory=dict)
+    planners: Mapping[TailnetName, Plans] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +256,11 @@ class Authenticated:
     def repository(self) -> Repository | None:
         """The repository that the caller's tailnet follows."""
         return self.backend.repositories.get(self.snapshot.tailnet)
+
+    @property
+    def planner(self) -> Plans:
+        """What plans proposed texts for the caller's tailnet."""
+        return self.backend.planners[self.snapshot.tailnet]
 
     @property
     def desk(self) -> PolicyDesk | None:

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from litestar import post
+from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import JSONBody
+from litestar.params import FromQuery, JSONBody
 
 from mergescale.api.callers import Caller, needs
 from mergescale.api.openapi import ERRORS
 from mergescale.api.steering import newest_of, repository_of
 from mergescale.domain.scopes import Scope
+from mergescale.plan.redaction import Redaction
+from mergescale.plan.rendering import PlanRefused, rendered
+from mergescale.policy.diagnostics import Diagnostic
 
 _PATH: Final = "/tailnet/{tailnet:str}/gitops"
+#: LIMIT: bytes of a request, two sides of a large policy with what stands beside it.
+_BODY_BYTES: Final = 12 << 20
+_MOST_FILES: Final = 500
+_JSON: Final = "application/json"
+#: What a form is on the wire.
+_TYPES: Final = {
+    "json": _JSON,
+    "gitlab": _JSON,
+    "sarif": "application/sarif+json",
+    "markdown": "text/markdown",
+    "junit": "application/xml",
+}
+
+_Form = Literal["json", "markdown", "text", "sarif", "junit", "github", "gitlab"]
+_Files = Annotated[dict[str, str], msgspec.Meta(max_length=_MOST_FILES)]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What is proposed.
+
+    Attributes:
+        files: name in the watched folder -> text.
+        base: the same of what it is compared with; else that is what is in force.
+    """
+
+    files: _Files
+    base: _Files | None = None
+
+
+class Misread(msgspec.Struct, frozen=True):
+    """One thing that is wrong with the texts, and where (1-based)."""
+
+    severity: str
+    code: str
+    message: str
+    help: str
+    file: str
+    line: int
+    column: int
 
 
 class Approve(msgspec.Struct, frozen=True):
@@ -27,6 +71,38 @@ class Approve(msgspec.Struct, frozen=True):
     commit: Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
     plan: Annotated[str, msgspec.Meta(max_length=64, pattern="^[0-9a-f]*$")] = ""
+
+
+@post(
+    f"{_PATH}/plan",
+    status_code=200,
+    responses=ERRORS,
+    tags=["GitOps"],
+    opt=needs(Scope.POLICY_READ),
+    request_max_body_size=_BODY_BYTES,
+)
+async def make_plan(
+    caller: Caller,
+    data: JSONBody[Candidate],
+    format: FromQuery[_Form] = "json",  # noqa: A002 - the query's word
+    redact: FromQuery[Redaction] = Redaction.FULL,
+) -> Response[bytes]:
+    """Plan what texts would change, over the devices and users there are; nothing changes.
+
+    With `format=markdown` it is the comment of a pull request. `redact=names` leaves out all
+    addresses, `redact=counts` all names too. Texts that are no policy are a 400 with `problems`.
+    """
+    try:
+        review = await caller.planner.review(data.files, data.base)
+    except PlanRefused as refused:
+        told = [_misread(one) for one in refused.diagnostics]
+        body = {"message": refused.message, "problems": told}
+        return Response(
+            msgspec.json.encode(body), status_code=HTTPStatus.BAD_REQUEST, media_type=_JSON
+        )
+    text = await asyncio.to_thread(lambda: rendered(review.told(redact), format))
+    media_type = _TYPES.get(format, "text/plain")
+    return Response(text.encode(), media_type=media_type)
 
 
 @post(
@@ -50,4 +126,9 @@ async def approve(caller: Caller, data: JSONBody[Approve]) -> dict[str, Any]:
     return dict(repository.status())
 
 
-HANDLERS: Final[list[HTTPRouteHandler]] = [approve]
+HANDLERS: Final[list[HTTPRouteHandler]] = [make_plan, approve]
+
+
+def _misread(one: Diagnostic) -> Misread:
+    place = one.span.file, one.span.start_line, one.span.start_column
+    return Misread(str(one.severity), one.code, one.message, one.help, *place)

@@ -112,6 +112,48 @@ def diff(session: Session, base: str, head: str) -> None:
     click.get_current_context().exit(0 if same else _DIFFERS)
 
 
+@app.command("plan")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "json", "markdown")),
+    help="What is printed; text and json are those of -o.",
+)
+@click.option(
+    "--redact",
+    type=click.Choice(("full", "names", "counts")),
+    default="full",
+    show_default=True,
+    help="How much is told: all; no addresses; no names and no addresses.",
+)
+@online
+def plan(session: Session, form: str | None, redact: str) -> None:
+    """Say what the newest commit of the branch would do now, gates included; nothing changes.
+
+    Its hash is what `gitops approve --plan` takes. Exit code 0 if it has no effect or is in force, 2
+    if it has one, 3 if a test of the policy fails, 4 if a gate refuses it.
+    """
+    import msgspec
+
+    from mergescale.cli.plan import exit_code
+    from mergescale.plan.model import Plan
+    from mergescale.plan.redaction import Redaction
+    from mergescale.plan.rendering import Review, rendered
+
+    told = session.server.inside("GET", "gitops", "plan", timeout_s=_SYNC_S)["plan"]
+    chosen = form or ("json" if session.screen.is_json else "text")
+    if told is None:
+        if chosen == "json":
+            session.screen.json(None)
+        else:
+            session.screen.hint("the newest commit of the branch is in force already")
+        return
+    review = Review(msgspec.convert(told, Plan), (), (), {}).told(Redaction(redact))
+    text = rendered(review, chosen)
+    session.screen.out.write(printable_lines(text) if chosen == "text" else text)
+    click.get_current_context().exit(exit_code(review.plan))
+
+
 @app.command("suspend")
 @_reason
 @click.option("--for", "lasting_s", type=Span(), help="As in 2h or 3d; until `resume` if not said.")

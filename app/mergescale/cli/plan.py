@@ -14,7 +14,6 @@ import click
 from mergescale.cli.devices import Devices, about_devices
 from mergescale.cli.errors import CommandFailed, ExitCode, misused
 from mergescale.cli.problems import as_text
-from mergescale.cli.reports import Case, Outcome, Report, ReportForm, render
 from mergescale.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from mergescale.gitops.bare import Store
     from mergescale.netmap.inventory import Inventory
     from mergescale.plan.model import Plan
+    from mergescale.plan.rendering import Review
     from mergescale.policy.diagnostics import Diagnostic
 
 #: Values of `plan.redaction.Redaction`, whose module is only imported where a plan is made.
@@ -45,15 +45,6 @@ class PlanCode(IntEnum):
     EFFECT = 2
     TESTS_FAILED = 3
     REFUSED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """The plan, what is to be said of the head, and which of its tests fail."""
-
-    plan: Plan
-    said: tuple[Diagnostic, ...]
-    tested: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,31 +126,21 @@ def plan(
     if inventory is None:
         raise click.UsageError("name the devices: --inventory FILE, or --server URL")
     before, after = _texts(Path(repo), base, head, folder.strip("/"))
-    compared = _told(_compare(screen, inventory, before, after, blast_percent), redact)
-    chosen = form or ("json" if screen.is_json else "text")
-    screen.out.write(_rendered(compared, after, chosen))
-    found = compared.plan
-    click.get_current_context().exit(_code(found))
+    from mergescale.plan.redaction import Redaction
+    from mergescale.plan.rendering import rendered
+
+    review = _compare(screen, inventory, before, after, blast_percent).told(Redaction(redact))
+    screen.out.write(rendered(review, form or ("json" if screen.is_json else "text")))
+    click.get_current_context().exit(exit_code(review.plan))
 
 
-def _code(found: Plan) -> PlanCode:
+def exit_code(found: Plan) -> PlanCode:
+    """Return how the command ends."""
     if found.tests.failing:
         return PlanCode.TESTS_FAILED
     if found.refused:
         return PlanCode.REFUSED
     return PlanCode.NO_EFFECT if found.verdict == "no effect" else PlanCode.EFFECT
-
-
-def _told(compared: _Compared, redact: str) -> _Compared:
-    """Return as much of it as is to be told; diagnostics quote what people wrote."""
-    from mergescale.plan.redaction import Redaction, redacted, without_names
-
-    level = Redaction(redact)
-    return _Compared(
-        redacted(compared.plan, level),
-        without_names(compared.said, level),
-        without_names(compared.tested, level),
-    )
 
 
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
@@ -206,11 +187,12 @@ def _side(store: Store, tree: str, folder: str) -> _Texts:
 
 def _compare(
     screen: Screen, inventory: Inventory, before: _Texts, after: _Texts, blast_percent: float
-) -> _Compared:
+) -> Review:
     from mergescale.kernel.errors import Invalid
     from mergescale.netmap.inventory import populate, revision
     from mergescale.plan.build import Side, make_plan, tree_of
     from mergescale.plan.gates import Limits
+    from mergescale.plan.rendering import Review
     from mergescale.policy.repository import selftest
 
     was, _ = _declared(screen, before, "base")
@@ -224,7 +206,7 @@ def _compare(
         raise CommandFailed(f"the inventory is wrong: {error.message}") from error
     sides = Side(tree_of(before.files), was, base), Side(tree_of(after.files), now, head)
     found = make_plan(*sides, revision(inventory), Limits(blast_percent=blast_percent))
-    return _Compared(found, said, selftest(now, head))
+    return Review(found, said, selftest(now, head), after.files)
 
 
 def _declared(
@@ -240,42 +222,3 @@ def _declared(
                 screen.line(as_text(one, texts.files.get(one.span.file, "")))
         raise CommandFailed(f"the policy of the {which} is refused")
     return declaration, found
-
-
-def _rendered(compared: _Compared, after: _Texts, form: str) -> str:
-    match form:
-        case "json":
-            from mergescale.plan.model import encode
-
-            return encode(compared.plan).decode()
-        case "markdown":
-            from mergescale.plan.markdown import as_markdown
-
-            return as_markdown(compared.plan)
-        case "text":
-            from mergescale.plan.text import as_text as plan_text
-
-            return plan_text(compared.plan)
-        case _:
-            return render(ReportForm(form), _report(compared, after))
-
-
-def _report(compared: _Compared, after: _Texts) -> Report:
-    """Return the plan as what scanners and test reports know: notes, and one case or more."""
-    from mergescale.plan.notes import notes
-    from mergescale.policy.diagnostics import has_errors
-
-    told = notes(compared.plan)
-    refused = Outcome.FAILED if compared.plan.refused else Outcome.PASSED
-    case = Case("policy", f"plan: {compared.plan.verdict}", refused, told)
-    failed = has_errors(compared.tested)
-    tests = Case(
-        "policy",
-        f"tests: {compared.plan.tests.run} expectations",
-        Outcome.FAILED if failed else Outcome.PASSED,
-        compared.tested,
-    )
-    found = (*compared.said, *compared.tested, *told)
-    # Reports show the lines of the policy, which are all names.
-    files = dict(after.files) if compared.plan.redacted == "full" else {}
-    return Report("mergescale policy plan", found, (case, tests), files)

@@ -13,8 +13,8 @@ from mergescale.cli.policy_nodes import compile_node, explain
 from mergescale.cli.policy_questions import can, who_can
 from mergescale.cli.policy_tests import run_tests
 from mergescale.cli.reporting import checked, form_of, format_option, tell
-from mergescale.cli.reports import ReportForm
 from mergescale.cli.screen import Screen
+from mergescale.policy.reports import ReportForm
 
 app = noun("policy", "Policy files, before they are merged; no server is needed.")
 app.add_command(fmt)

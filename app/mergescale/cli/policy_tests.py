@@ -12,8 +12,8 @@ from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.policy_files import PolicyFiles, count, path_argument, read_policy, refused
 from mergescale.cli.problems import as_json
 from mergescale.cli.reporting import checked, form_of, format_option, tell
-from mergescale.cli.reports import Case, Outcome, Report, ReportForm
 from mergescale.cli.screen import Screen
+from mergescale.policy.reports import Case, Outcome, Report, ReportForm
 
 if TYPE_CHECKING:
     from mergescale.policy.compiled import CompiledPolicy

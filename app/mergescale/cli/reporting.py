@@ -8,8 +8,8 @@ import click
 
 from mergescale.cli.policy_files import PolicyFiles
 from mergescale.cli.problems import as_json, as_text
-from mergescale.cli.reports import Case, Outcome, Report, ReportForm, render
 from mergescale.cli.screen import Screen
+from mergescale.policy.reports import Case, Outcome, Report, ReportForm, render
 
 if TYPE_CHECKING:
     from mergescale.policy.diagnostics import Diagnostic

@@ -1,4 +1,4 @@
-"""What takes policies over the API, for tailnets whose operators allowed it."""
+"""What takes policies over the API, where operators allowed it, and what plans them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from mergescale.api.callers import PolicyRefused
 from mergescale.gitops.direct import Direct
+from mergescale.gitops.planning import Planner
 from mergescale.gitops.stages import BadCommit
 from mergescale.kernel.ids import TailnetName
+from mergescale.plan.gates import Limits
 from mergescale.server.tailnet import Parts
 
 
@@ -33,4 +35,16 @@ def desks(parts: Sequence[Parts]) -> Mapping[TailnetName, Desk]:
         part.engine.snapshot.tailnet: Desk(Direct(part.engine, part.clock))
         for part in parts
         if part.watcher is None
+    }
+
+
+def planners(parts: Sequence[Parts]) -> Mapping[TailnetName, Planner]:
+    """Return what plans proposed texts, for each tailnet; with the gates of its repository."""
+    return {
+        part.engine.snapshot.tailnet: Planner(
+            part.engine,
+            part.clock,
+            Limits() if part.watcher is None else part.watcher.safeguards.limits,
+        )
+        for part in parts
     }

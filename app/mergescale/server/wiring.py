@@ -48,7 +48,7 @@ from mergescale.relay.upgrade import PATH as DERP_PATH
 from mergescale.relay.upgrade import PROTOCOL as DERP_PROTOCOL
 from mergescale.relay.upgrade import Derp
 from mergescale.server import descriptors
-from mergescale.server.desk import desks
+from mergescale.server.desk import desks, planners
 from mergescale.server.edge import Edge
 from mergescale.server.embedded_relay import Relay, RelayKeys, embedded_relay
 from mergescale.server.ground import Ground, ground
@@ -337,6 +337,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         throttle=control.throttle,
         desks=desks(core.parts) if settings.policy_by_api else {},
         token_key=control.token_key,
+        planners=planners(core.parts),
         webhooks=webhooks,
         channels=channels_of(base, core.parts),
     )

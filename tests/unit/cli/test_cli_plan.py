@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from mergescale.cli.plan import BLAST_PERCENT, REDACTIONS
+from mergescale.cli.plan import _FORMS, BLAST_PERCENT, REDACTIONS
 from mergescale.plan.gates import Limits
 from mergescale.plan.redaction import Redaction
+from mergescale.plan.rendering import FORMS
 from support.command_line import CommandLine, Ended
 
 INVENTORY: dict[str, Any] = {
@@ -199,7 +200,7 @@ def test_changed_rules_without_a_test_and_unknown_names_are_told(checkout: Check
     assert plan["tests"]["untested"][0].startswith("policy.hujson:")
 
 
-@pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif", "junit", "github"])
+@pytest.mark.parametrize("form", FORMS)
 def test_what_a_gate_refuses_is_told_in_every_form(checkout: Checkout, form: str) -> None:
     """With exit code 4; a failing test comes first."""
     checkout.commit({**POLICY, "tests": [], "grants": []})
@@ -217,7 +218,7 @@ def test_what_a_gate_refuses_is_told_in_every_form(checkout: Checkout, form: str
     assert checkout.plan("--format", form).code == 3
 
 
-@pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif", "junit", "github"])
+@pytest.mark.parametrize("form", FORMS)
 def test_no_form_tells_more_than_is_allowed(checkout: Checkout, form: str) -> None:
     """`counts` has no name of anybody or anything, `names` no address; both have the figures."""
     grants = [{"src": ["ben@example.com", "100.64.0.1"], "dst": ["tag:web"], "ip": ["tcp:22"]}]
@@ -240,6 +241,7 @@ def test_no_form_tells_more_than_is_allowed(checkout: Checkout, form: str) -> No
 def test_the_options_have_the_defaults_of_the_gates() -> None:
     """They are written twice, so that the command line starts quickly."""
     assert (*Redaction,) == REDACTIONS
+    assert FORMS == _FORMS
     assert Limits().blast_percent == BLAST_PERCENT
 
 

@@ -55,6 +55,7 @@ COMMANDS = {
         "history",
         "override",
         "pin",
+        "plan",
         "resume",
         "rollback",
         "status",

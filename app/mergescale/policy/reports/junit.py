@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from mergescale.cli.reports import Case, Outcome, Report
 from mergescale.policy.diagnostics import Diagnostic, Severity, render
+from mergescale.policy.reports import Case, Outcome, Report
 
 
 def junit(report: Report) -> str:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mergescale.cli.reports import Report
 from mergescale.policy.diagnostics import Severity
+from mergescale.policy.reports import Report
 
 #: Of its words info, minor, major, critical and blocker.
 _SEVERITIES: Final = {Severity.ERROR: "critical", Severity.WARNING: "minor"}

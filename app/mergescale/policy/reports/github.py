@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from mergescale.cli.reports import Report
 from mergescale.policy.diagnostics import Diagnostic
+from mergescale.policy.reports import Report
 
 
 def commands(report: Report) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mergescale import __version__
-from mergescale.cli.reports import Report
 from mergescale.policy.codes import CODES
 from mergescale.policy.diagnostics import Diagnostic, Span
+from mergescale.policy.reports import Report
 
 _SCHEMA: Final = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -74,19 +74,19 @@ def render(form: ReportForm, report: Report) -> str:
     """Return the report in one of the forms that are neither text nor JSON."""
     match form:
         case ReportForm.SARIF:
-            from mergescale.cli.reports.sarif import sarif
+            from mergescale.policy.reports.sarif import sarif
 
             return sarif(report)
         case ReportForm.JUNIT:
-            from mergescale.cli.reports.junit import junit
+            from mergescale.policy.reports.junit import junit
 
             return junit(report)
         case ReportForm.GITHUB:
-            from mergescale.cli.reports.github import commands
+            from mergescale.policy.reports.github import commands
 
             return commands(report)
         case ReportForm.GITLAB:
-            from mergescale.cli.reports.gitlab import code_quality
+            from mergescale.policy.reports.gitlab import code_quality
 
             return code_quality(report)
         case _:
