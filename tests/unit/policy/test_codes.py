@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import mergescale
@@ -20,17 +21,23 @@ MADE = {f"policy.unknown-{kind}" for kind in ("group", "tag", "host", "ipset")}
 
 
 def used() -> set[str]:
-    """Return the texts of the policy package that are codes, those that are made included."""
-    found = set(MADE)
-    for path in (PACKAGE / "policy").rglob("*.py"):
+    """Return the texts that are codes, those that are made included.
+
+    ``gitops`` says what is wrong with a repository's files before anybody reads them.
+    """
+    found = {text for text in texts("gitops") if text.startswith("repository.")}
+    return MADE | found | {text for text in texts("policy") if not text.endswith("-")}
+
+
+def texts(package: str) -> Iterator[str]:
+    """Yield the texts of a package that look like codes."""
+    for path in (PACKAGE / package).rglob("*.py"):
         if path.name == "codes.py":
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                text = node.value
-                if CODE.fullmatch(text) and not text.endswith("-"):
-                    found.add(text)
-    return found
+            match node:
+                case ast.Constant(str(text)) if CODE.fullmatch(text):
+                    yield text
 
 
 def test_every_code_is_told_and_every_told_code_is_used() -> None:

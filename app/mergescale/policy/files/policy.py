@@ -1,8 +1,9 @@
 """The JSON Schema of ``policy.hujson``, for editors.
 
 The server reads policies with ``policy.check``, which knows what names mean and compares field
-names without case, as the hosted service does. The schema is therefore a guide and not a judge;
-a test holds the two together.
+names without case, as the hosted service does. The schema is therefore a guide and not a judge: it
+knows the documented spelling only, since patterns for all others would take completion and
+descriptions from editors. A test holds the two together.
 """
 
 from __future__ import annotations
