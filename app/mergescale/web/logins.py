@@ -63,7 +63,7 @@ def login_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
             return pages.render("login_missing.html", status=404, life=_LIFE)
         snapshot = engine.snapshot
         login = snapshot.logins[LoginId(login_id)]
-        return pages.render("login.html", login=view(snapshot, login, clock.now()), life=_LIFE)
+        return pages.render("login.html", asked=view(snapshot, login, clock.now()), life=_LIFE)
 
     return read_login
 

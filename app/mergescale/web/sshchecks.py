@@ -56,7 +56,7 @@ def check_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
             return pages.render("ssh_missing.html", status=404, life=_LIFE)
         snapshot = engine.snapshot
         check = snapshot.ssh_checks[LoginId(check_id)]
-        return pages.render("ssh.html", check=view(snapshot, check, clock.now()), life=_LIFE)
+        return pages.render("ssh.html", asked=view(snapshot, check, clock.now()), life=_LIFE)
 
     return read_check
 
