@@ -189,6 +189,8 @@ def _refused(answer: httpx.Response) -> ReconcileError:
             f"the forge's API gave the GitHub App no token ({status})",
             help="check app id, installation id and key, and that the app may read this repository",
         )
+    if status < httpx.codes.MULTIPLE_CHOICES:
+        return _nonsense()
     return Stalled(
         "Redirected",
         f"the forge's API sends elsewhere ({status}), which is not followed",
