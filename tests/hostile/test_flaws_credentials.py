@@ -219,8 +219,8 @@ def test_tokens_are_seen_nowhere(tmp_path: Path) -> None:
             observed(inner)
             assert site.reason() == reason
         site.look_around()
-        for body in ({"kind": TOKEN}, {"kind": "token", "token": f"{TOKEN} {TOKEN}"}, [TOKEN]):
-            site.ask("PUT", CREDENTIAL, body)
+        for bad in ({"kind": TOKEN}, {"kind": "token", "token": f"{TOKEN} {TOKEN}"}, [TOKEN]):
+            site.ask("PUT", CREDENTIAL, bad)
         words = ("gitops", "credential", "set", "--kind", "token", "--user", USER)
         site.run(*words, stdin=f"{ROTATED}\n")
         observed(guarded(bearer(ROTATED)))

@@ -49,6 +49,17 @@ FLAWS: Final = {
         "flows/test_operations.py::test_no_secret_leaves_the_server",
         "flows/test_database_password.py::test_a_password_stays_with_the_database",
     ],
+    "credentials of repositories in logs, answers, arguments and files": [
+        "hostile/test_flaws_credentials.py::test_tokens_are_seen_nowhere",
+        "hostile/test_flaws_credentials.py::test_private_keys_are_seen_nowhere",
+        "unit/api/test_api_credentials.py",
+    ],
+    "a stored token sent to a new address, or after a redirect": [
+        "hostile/test_flaws_credentials.py::"
+        "test_a_changed_address_is_never_sent_the_old_ones_token",
+        "faults/test_fault_remotes.py::test_a_redirect_is_not_followed",
+        "flows/test_github_app.py::test_an_apps_signature_does_not_follow_a_redirect",
+    ],
     "one bad row that breaks everybody's map": [
         "faults/test_fault_poison.py::test_nonsense_in_a_column_is_its_own_rows_problem"
     ],
