@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -46,6 +47,22 @@ async def test_a_newer_state_replaces_an_older_one(database_url: str) -> None:
         assert [one.sequence for one in await letters.due(HOME, "forge", START)] == [3]
         assert await letters.due(HOME, "mail", START) == []
         assert await letters.due(TailnetName("other"), "forge", START) == []
+
+
+@aio
+async def test_a_quiet_state_is_delivered_only_after_another(database_url: str) -> None:
+    """That nothing is wrong is no news as long as nothing was."""
+    async with opened(database_url) as store:
+        await loaded(store.journal)
+        letters = SqlLetters(store.database)
+        well, ill = replace(letter("a", "well"), quiet=True), letter("a", "ill")
+        await letters.put(HOME, well, None)
+        assert await letters.due(HOME, "forge", START) == []
+        assert await letters.put(HOME, ill, None)
+        (first,) = await letters.due(HOME, "forge", START)
+        await letters.delivered(HOME, first)
+        assert await letters.put(HOME, well, None)
+        assert [one.body for one in await letters.due(HOME, "forge", START)] == ["well"]
 
 
 @aio

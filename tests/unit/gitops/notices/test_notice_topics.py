@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from mergescale.gitops.notices.events import State
+from mergescale.gitops.notices.teller import Teller
 from mergescale.gitops.notices.topics import Seen, topics
+from mergescale.gitops.status import fresh
+from mergescale.state.ports import Fence
 from support.clock import START
 
 SINCE = "2026-01-01T00:00:00Z"
@@ -95,6 +99,38 @@ def test_frozen_or_suspended_is_neither_refused_nor_good() -> None:
     """Somebody wants it so."""
     held = {"applied": (False, "Frozen", ""), "stalled": (False, "Frozen", "until Monday")}
     assert "branch" not in states(status(**held))
+
+
+class Heard:
+    """An outbox that only remembers what is said."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def say(
+        self,
+        channel: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        final: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self.keys.append(key)
+
+
+def test_a_state_is_said_again_with_every_new_right_to_follow() -> None:
+    """Another replica may have said something else meanwhile; else an equal one is not even said."""
+    heard, term = Heard(), [Fence("duties", 1)]
+    seen = Seen(status(suspended=(True, "Suspended", "by ana: x")), None, "", START)
+    teller = Teller(heard, ["ops"], lambda _: seen, lambda: term[-1])
+    quiet = fresh("", "main", "", START)
+    for _ in range(3):
+        teller.heard(quiet, quiet)
+    assert heard.keys == ["hold"]
+    term.append(Fence("duties", 3))
+    teller.heard(quiet, quiet)
+    assert heard.keys == ["hold", "hold"]
 
 
 def test_what_others_wrote_is_one_short_line() -> None:
