@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mergescale.cli import keys
 from mergescale.cli.groups import noun
 from mergescale.cli.keys import description_option, ended_option, expiry_option, key_argument
 from mergescale.cli.options import Session, online
-from mergescale.cli.screen import moment
 
 app = noun("apikeys", "API tokens: for this command line elsewhere, and for programs.")
+
+_COLUMNS: Final[keys.Columns] = {
+    "ID": keys.id_of,
+    "STATE": keys.state,
+    "CREATED": keys.created,
+    "LAST USED": keys.last_used,
+    "EXPIRES": keys.expires,
+    "DESCRIPTION": keys.description,
+}
 
 
 @app.command("list")
@@ -16,25 +26,7 @@ app = noun("apikeys", "API tokens: for this command line elsewhere, and for prog
 @online
 def list_keys(session: Session, *, ended: bool) -> None:
     """List the API tokens that are still good."""
-    found = keys.listed(session, "api", ended=ended)
-    if session.screen.is_json:
-        session.screen.json(found)
-        return
-    titles = ("ID", "STATE", "CREATED", "LAST USED", "EXPIRES", "DESCRIPTION")
-    session.screen.table(
-        titles,
-        (
-            (
-                key["id"],
-                keys.state(key),
-                moment(key["created"]),
-                moment(key.get("lastUsed")),
-                keys.expires(key),
-                key["description"],
-            )
-            for key in found
-        ),
-    )
+    keys.show(session, "api", _COLUMNS, ended=ended)
 
 
 @app.command("create")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,31 +15,37 @@ from mergescale.cli.screen import NOTHING, several
 app = noun("authkeys", "Pre-auth keys: devices join with them, nobody has to approve.")
 
 
+def _create(key: keys.Key) -> dict[str, Any]:
+    create: dict[str, Any] = key["capabilities"]["devices"]["create"]
+    return create
+
+
+def _owner(key: keys.Key) -> str:
+    return key.get("user") or several(_create(key)["tags"])
+
+
+def _kind(key: keys.Key) -> str:
+    words = ("reusable", "ephemeral", "preauthorized")
+    return several([word for word in words if _create(key)[word]]) or NOTHING
+
+
+_COLUMNS: Final[keys.Columns] = {
+    "ID": keys.id_of,
+    "OWNER": _owner,
+    "KIND": _kind,
+    "USES": lambda key: str(key["uses"]),
+    "STATE": keys.state,
+    "EXPIRES": keys.expires,
+    "DESCRIPTION": keys.description,
+}
+
+
 @app.command("list")
 @ended_option
 @online
 def list_keys(session: Session, *, ended: bool) -> None:
     """List the pre-auth keys that still let devices in."""
-    found = keys.listed(session, "auth", ended=ended)
-    if session.screen.is_json:
-        session.screen.json(found)
-        return
-    titles = ("ID", "OWNER", "KIND", "USES", "STATE", "EXPIRES", "DESCRIPTION")
-    session.screen.table(
-        titles,
-        (
-            (
-                key["id"],
-                key.get("user") or several(_create(key)["tags"]),
-                _kind(key),
-                str(key["uses"]),
-                keys.state(key),
-                keys.expires(key),
-                key["description"],
-            )
-            for key in found
-        ),
-    )
+    keys.show(session, "auth", _COLUMNS, ended=ended)
 
 
 @app.command("create")
@@ -78,13 +84,3 @@ def create_key(
 def revoke_key(session: Session, key: str) -> None:
     """Let a key admit nobody any more; devices that it admitted stay."""
     keys.revoke(session, "auth", key)
-
-
-def _create(key: dict[str, Any]) -> dict[str, Any]:
-    create: dict[str, Any] = key["capabilities"]["devices"]["create"]
-    return create
-
-
-def _kind(key: dict[str, Any]) -> str:
-    words = ("reusable", "ephemeral", "preauthorized")
-    return several([word for word in words if _create(key)[word]]) or NOTHING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import click
@@ -13,6 +14,10 @@ from mergescale.cli.questions import span_s
 from mergescale.cli.screen import Cell, Tone, moment
 
 Kind = Literal["auth", "api", "client"]
+#: As the API shows it.
+Key = dict[str, Any]
+#: Title -> what stands below it.
+Columns = Mapping[str, Callable[[Key], Cell | str]]
 
 
 class Span(click.ParamType[int]):
@@ -48,11 +53,16 @@ _NAMES: Final = {"auth": "a pre-auth key", "api": "an API token", "client": "an 
 _COMMANDS: Final = {"auth": "authkeys", "api": "apikeys", "client": "oauth-clients"}
 
 
-def listed(session: Session, kind: Kind, *, ended: bool) -> list[dict[str, Any]]:
-    """Return the keys of a kind, oldest first."""
+def show(session: Session, kind: Kind, columns: Columns, *, ended: bool) -> None:
+    """List the keys of a kind, oldest first."""
     query = {"keyType": kind, **({"all": "true"} if ended else {})}
-    found: list[dict[str, Any]] = session.server.inside("GET", "keys", query=query)["keys"]
-    return found
+    found: list[Key] = session.server.inside("GET", "keys", query=query)["keys"]
+    if session.screen.is_json:
+        session.screen.json(found)
+        return
+    session.screen.table(
+        tuple(columns), (tuple(cell(key) for cell in columns.values()) for key in found)
+    )
 
 
 def create(session: Session, kind: Kind, body: dict[str, Any], hint: str) -> None:
@@ -88,13 +98,33 @@ def revoke(session: Session, kind: Kind, text: str) -> None:
     session.screen.done(f"revoked {key_id}")
 
 
-def state(key: dict[str, Any]) -> Cell:
+def state(key: Key) -> Cell:
     """Return whether a key still opens something."""
     if "revoked" in key:
         return Cell("revoked", Tone.BAD)
     return Cell("ended", Tone.DIM) if key["invalid"] else Cell("good", Tone.GOOD)
 
 
-def expires(key: dict[str, Any]) -> str:
+def expires(key: Key) -> str:
     """Return when a key ends."""
     return moment(key["expires"]) if "expires" in key else "never"
+
+
+def created(key: Key) -> str:
+    """Return when a key was made."""
+    return moment(key["created"])
+
+
+def last_used(key: Key) -> str:
+    """Return when a key last opened something."""
+    return moment(key.get("lastUsed"))
+
+
+def description(key: Key) -> str:
+    """Return what a key is for, as whoever made it said."""
+    return str(key["description"])
+
+
+def id_of(key: Key) -> str:
+    """Return the id of a key."""
+    return str(key["id"])

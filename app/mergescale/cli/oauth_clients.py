@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from mergescale.cli import keys
 from mergescale.cli.groups import noun
 from mergescale.cli.keys import description_option, ended_option, key_argument
 from mergescale.cli.options import Session, online
-from mergescale.cli.screen import moment, several
+from mergescale.cli.screen import several
 from mergescale.domain.scopes import Scope
 
 app = noun("oauth-clients", "OAuth clients: for CI, which needs no administrator's token.")
+
+_COLUMNS: Final[keys.Columns] = {
+    "ID": keys.id_of,
+    "SCOPES": lambda key: several(key["scopes"]),
+    "STATE": keys.state,
+    "CREATED": keys.created,
+    "LAST USED": keys.last_used,
+    "DESCRIPTION": keys.description,
+}
 
 
 @app.command("list")
@@ -19,25 +30,7 @@ app = noun("oauth-clients", "OAuth clients: for CI, which needs no administrator
 @online
 def list_clients(session: Session, *, ended: bool) -> None:
     """List the OAuth clients that still get tokens."""
-    found = keys.listed(session, "client", ended=ended)
-    if session.screen.is_json:
-        session.screen.json(found)
-        return
-    titles = ("ID", "SCOPES", "STATE", "CREATED", "LAST USED", "DESCRIPTION")
-    session.screen.table(
-        titles,
-        (
-            (
-                key["id"],
-                several(key["scopes"]),
-                keys.state(key),
-                moment(key["created"]),
-                moment(key.get("lastUsed")),
-                key["description"],
-            )
-            for key in found
-        ),
-    )
+    keys.show(session, "client", _COLUMNS, ended=ended)
 
 
 @app.command("create")
