@@ -33,6 +33,17 @@ def users_of(world: Snapshot, router: str, prefix: str) -> set[str]:
     return {world.nodes[one].name for one in world.slots.nodes(slots)}
 
 
+def test_a_tailnet_without_devices_has_an_access() -> None:
+    """The first device that joins then finds what the policy says."""
+    before = governed("ana@example.com: ", POLICY)
+
+    after = step(before, [Put(node(1, "laptop", user=UserId(1)))])
+
+    assert filter_of(after, "laptop") == [
+        (["100.64.0.1", "fd7a:115c:a1e0::1"], ["100.64.0.1:*", "fd7a:115c:a1e0::1:*"], [])
+    ]
+
+
 def test_what_no_selector_reads_changes_nothing() -> None:
     """A refresh after new endpoints or presence is the same access."""
     before = governed(NODES, POLICY)
