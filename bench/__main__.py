@@ -12,7 +12,7 @@ import click
 import uvloop
 from rich.console import Console
 
-from bench.measures import language
+from bench.measures import language, planning
 from bench.postgres import MISSING, programs
 from bench.replica import find
 from bench.results import Figure, judged, show, write
@@ -83,6 +83,7 @@ def main(
         write(out, figures, date)
     if not url and part in {ALL, POLICY}:
         of_language = language.whole([*language.REACH], language.LARGE_TEXT, rounds)
+        of_language += planning.whole([*planning.REACH], rounds)
         show(of_language, console)
         if out is not None:
             write(out, of_language, date, section=POLICY)

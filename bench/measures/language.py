@@ -70,9 +70,9 @@ def whole(sizes: Sequence[int], large: Company, rounds: int) -> list[Figure]:
     for size in sizes:
         rules, reach_s, reach_mb = REACH.get(size, (200, None, None))
         company = Company(size, rules)
-        found = [_apart(_round, company) for _ in range(rounds)]
+        found = [apart(_round, company) for _ in range(rounds)]
         figures += _figures(company, found, reach_s, reach_mb)
-    took = [_apart(_check, large) for _ in range(rounds)]
+    took = [apart(_check, large) for _ in range(rounds)]
     figures.append(
         Figure(
             "parse and check a large policy",
@@ -108,7 +108,7 @@ def _figures(
     ]
 
 
-def _apart(work: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
+def apart(work: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
     """Call it in a fresh process."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
