@@ -151,7 +151,9 @@ class World:
             ("config", "show"),
             ("backup", str(self.server.state_dir / "backup-of-a-test")),
         ):
-            self.run(*words)
+            told = self.run(*words)
+            # It opens the repository as the server does, and changes nothing.
+            assert words != ("doctor",) or "newest is" in told, told
 
 
 @contextlib.contextmanager

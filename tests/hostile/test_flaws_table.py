@@ -15,6 +15,7 @@ _RACES: Final = "faults/test_fault_races.py::"
 _APART: Final = "flows/test_control_isolation.py::"
 _BRIDGE: Final = "unit/control/test_bridge.py::"
 _PROCESS: Final = "hostile/test_hostile_process.py::"
+_CREDENTIALS: Final = "hostile/test_flaws_credentials.py::"
 _WEB: Final = "hostile/test_hostile_web.py::"
 
 #: The flaw in a few words -> where it is tried. A module alone stands for all its tests.
@@ -50,13 +51,12 @@ FLAWS: Final = {
         "flows/test_database_password.py::test_a_password_stays_with_the_database",
     ],
     "credentials of repositories in logs, answers, arguments and files": [
-        "hostile/test_flaws_credentials.py::test_tokens_are_seen_nowhere",
-        "hostile/test_flaws_credentials.py::test_private_keys_are_seen_nowhere",
+        _CREDENTIALS + "test_tokens_are_seen_nowhere",
+        _CREDENTIALS + "test_private_keys_are_seen_nowhere",
         "unit/api/test_api_credentials.py",
     ],
     "a stored token sent to a new address, or after a redirect": [
-        "hostile/test_flaws_credentials.py::"
-        "test_a_changed_address_is_never_sent_the_old_ones_token",
+        _CREDENTIALS + "test_a_changed_address_is_never_sent_the_old_ones_token",
         "faults/test_fault_remotes.py::test_a_redirect_is_not_followed",
         "flows/test_github_app.py::test_an_apps_signature_does_not_follow_a_redirect",
     ],

@@ -78,7 +78,7 @@ class Keeper:
         except HeldDamaged:
             raise _unusable() from None
         self._settled = True
-        return await self._lent(credential)
+        return await access_with(credential, self._source, self._installations, self._ca_file)
 
     def refused(self) -> None:
         """Note that the repository did not accept it."""
@@ -184,18 +184,26 @@ class Keeper:
             help="give lines of known_hosts along; the forge publishes its host keys",
         )
 
-    async def _lent(self, credential: Credential | None) -> Access:
-        ca_file = self._ca_file if self._source.transport is Transport.HTTPS else ""
-        match credential:
-            case None:
-                return Access(ca_file=ca_file)
-            case Token(token=token, user=user):
-                return Access(header=_basic(user, token), ca_file=ca_file)
-            case GithubApp() as app:
-                token = await self._installations.token(app)
-                return Access(header=_basic(_APP_USER, token), ca_file=ca_file)
-            case DeployKey(private_key=key, known_hosts=known_hosts):
-                return Access(key=key, known_hosts=known_hosts)
+
+async def access_with(
+    credential: Credential | None, source: Source, installations: Installations, ca_file: str
+) -> Access:
+    """Return what git may use, for a repository that has this credential.
+
+    Raises:
+        ReconcileError: a GitHub App got no token.
+    """
+    ca_file = ca_file if source.transport is Transport.HTTPS else ""
+    match credential:
+        case None:
+            return Access(ca_file=ca_file)
+        case Token(token=token, user=user):
+            return Access(header=_basic(user, token), ca_file=ca_file)
+        case GithubApp() as app:
+            token = await installations.token(app)
+            return Access(header=_basic(_APP_USER, token), ca_file=ca_file)
+        case DeployKey(private_key=key, known_hosts=known_hosts):
+            return Access(key=key, known_hosts=known_hosts)
 
 
 def _basic(user: str, token: str) -> str:

@@ -28,10 +28,12 @@ from mergescale.gitops.source import Source
 from mergescale.gitops.trust_store import StoreUnreadable, examined
 from mergescale.identity.masterkey import MasterKey
 from mergescale.kernel.errors import MergescaleError
+from mergescale.kernel.ids import TailnetName
 from mergescale.kernel.keys import PrivateKey
 from mergescale.server.configuration import read
 from mergescale.server.findings import Finding, State
 from mergescale.server.master_key import master_key, missing
+from mergescale.server.opening import Opening
 from mergescale.server.settings import Listen, Settings
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tls import certificate_files
@@ -240,6 +242,7 @@ def _bind(listen: Listen, kind: socket.SocketKind) -> int | None:
 
 def _repositories(case: _Case) -> Iterator[Finding]:
     in_force = (case.seen.in_force or {}) if case.seen else {}
+    stored = case.seen is not None and case.seen.schema == case.seen.current
     for name, repository in case.settings.repositories.items():
         commit = in_force.get(name)
         good = f"in force: {commit[:12]}" if commit else "nothing in force yet"
@@ -250,7 +253,8 @@ def _repositories(case: _Case) -> Iterator[Finding]:
             continue
         source = source_of(repository)
         try:
-            head = asyncio.run(_fetch(source))
+            opening = Opening(case.settings, TailnetName(name), repository, stored)
+            head = asyncio.run(_fetch(source, opening))
         except MergescaleError as error:
             yield Finding("repository", State.BAD, f"{name}: {error.message} ({good})", error.help)
             continue
@@ -275,10 +279,10 @@ def _trust(case: _Case) -> Iterator[Finding]:
             yield Finding("trust", State.GOOD, f"{name}: {told}")
 
 
-async def _fetch(source: Source) -> str:
+async def _fetch(source: Source, opening: Opening) -> str:
     """Fetch into a folder of its own; return the newest commit."""
     with tempfile.TemporaryDirectory() as folder:
-        fetcher = Fetcher(source, Path(folder) / "probe.git")
+        fetcher = Fetcher(source, Path(folder) / "probe.git", lender=opening)
         try:
             found = await fetcher.look(known="", applied="")
         finally:
