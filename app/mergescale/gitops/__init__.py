@@ -13,5 +13,6 @@ What must hold:
 * Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
 * Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
 
-``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell.
+``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell;
+``notices/`` tells people and programs what has changed.
 """

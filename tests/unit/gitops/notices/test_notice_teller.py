@@ -16,6 +16,7 @@ from mergescale.gitops.notices.events import Event
 from mergescale.gitops.notices.teller import Teller
 from mergescale.gitops.notices.topics import LOST_AFTER, Seen
 from mergescale.gitops.outbox import Outbox
+from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.steering import Steering
@@ -273,6 +274,22 @@ async def test_a_pinned_commit_is_told_as_one() -> None:
         del world.branch.commits[second]
         await steering.resume(by="ana")
         assert "gitopsRolledBack" not in await here.look(3)
+
+
+@aio
+async def test_an_override_is_told_when_it_begins_and_when_it_ends() -> None:
+    """What comes back into force by that was told when it first did."""
+    world = World()
+    async with world.replica() as here:
+        world.branch.commit(GOOD)
+        await here.look()
+        overrides = Overrides(here.engine, world.journal, world.clock)
+        hour = timedelta(hours=1)
+        await overrides.put('{"acls":[]}', reason="the site is down", by="ana", lasting=hour)
+        assert await here.look(3) == ["gitopsOverrideBegan"]
+        assert "the site is down" in world.bodies[-1]["message"]
+        await overrides.end(by="ana")
+        assert await here.look(3) == ["gitopsOverrideEnded"]
 
 
 def test_every_type_is_camel_case_and_told_in_the_docs() -> None:
