@@ -68,6 +68,21 @@ class MemoryLetters:
         found = [one.due for one in self._waiting(tailnet, channel) if one.due > now]
         return min(found, default=None)
 
+    async def wanted(self, tailnet: TailnetName, channel: str, key: str) -> Letter | None:
+        self._reach()
+        kept = self.kept.get((tailnet, channel, key))
+        return None if kept is None else kept.letter
+
+    async def states(
+        self, tailnet: TailnetName, channel: str, key: str | None = None
+    ) -> list[Letter]:
+        self._reach()
+        return [
+            kept.letter
+            for (whose, at, name), kept in self.kept.items()
+            if (whose, at) == (tailnet, channel) and key in (None, name)
+        ]
+
     async def delivered(self, tailnet: TailnetName, letter: Letter, trouble: str = "") -> None:
         self._reach()
         kept = self.kept[tailnet, letter.channel, letter.key]

@@ -20,7 +20,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 from litestar.types import Guard
 
-from mergescale.api.outside import Channels, Webhooks
+from mergescale.api.outside import Channels, ForgeDesk, Webhooks
 from mergescale.api.problems import lowered
 from mergescale.domain.scopes import Scope
 from mergescale.domain.snapshot import Snapshot
@@ -224,6 +224,7 @@ class Backend:
         token_key: what access tokens are made under; the same at all replicas.
         webhooks, channels: of the tailnets that follow a repository.
         planners: of all tailnets.
+        forges: of those whose repository has one.
     """
 
     tailnets: Tailnets
@@ -237,6 +238,7 @@ class Backend:
     webhooks: Mapping[TailnetName, Webhooks] = field(default_factory=dict)
     channels: Mapping[TailnetName, Channels] = field(default_factory=dict)
     planners: Mapping[TailnetName, Plans] = field(default_factory=dict)
+    forges: Mapping[TailnetName, ForgeDesk] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

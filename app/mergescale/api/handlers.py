@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from mergescale.api import (
     attributes,
     credentials,
+    forge,
     gitops,
     keys,
     logins,
@@ -54,6 +55,7 @@ def api_handlers(backend: Backend, checks: Mapping[str, Check]) -> list[Controll
             *plans.HANDLERS,
             *credentials.HANDLERS,
             *notices.HANDLERS,
+            *forge.HANDLERS,
             *policyfile.HANDLERS,
             *settings.HANDLERS,
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -53,4 +54,24 @@ class Channels(Protocol):
 
     async def try_out(self, name: str) -> None:
         """Send a test to one."""
+        ...
+
+
+class ForgeDesk(Protocol):
+    """The forge of one tailnet's repository; `server.reporting.Reporting`."""
+
+    async def pulls(self) -> list[dict[str, Any]]:
+        """Return the open pull requests and what is known of them."""
+        ...
+
+    async def told(self) -> dict[str, Any]:
+        """Return where it is, and what may be told of its token."""
+        ...
+
+    async def give(self, words: Mapping[str, Any], *, by: str) -> None:
+        """Keep what opens its API."""
+        ...
+
+    async def take(self, *, by: str) -> None:
+        """Forget that."""
         ...

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mergescale.cli import credential, notify, webhook
+from mergescale.cli import credential, forge, notify, webhook
 from mergescale.cli.errors import CommandFailed, ExitCode
 from mergescale.cli.gitops_override import override, until
 from mergescale.cli.gitops_wait import wait
@@ -20,6 +20,8 @@ app = noun("gitops", "The watched repository: which commit is in force, and what
 app.add_command(credential.app)
 app.add_command(webhook.app)
 app.add_command(notify.app)
+app.add_command(forge.app)
+app.add_command(forge.pulls)
 app.add_command(wait)
 app.add_command(override)
 

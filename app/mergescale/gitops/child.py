@@ -9,15 +9,15 @@ import signal
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 import mergescale
 from mergescale.gitops import trust
 from mergescale.gitops.access import Access, Lender, cleared, folder_of
-from mergescale.gitops.errors import Stalled, Transient, Waiting
-from mergescale.gitops.messages import Failed, Found, Reply, Request, Unchanged
+from mergescale.gitops.errors import ReconcileError, Stalled, Transient, Waiting
+from mergescale.gitops.messages import Failed, Found, Merged, Reply, Request, Unchanged
 from mergescale.gitops.source import Source
 from mergescale.gitops.trust import Demands
 
@@ -77,32 +77,22 @@ class Fetcher:
         """
         trusted = await asyncio.to_thread(trust.fingerprint, self._demands)
         access = Access() if self._lender is None else await self._lender.access()
-        request = Request(
-            url=self._source.url,
-            transport=self._source.transport,
-            kind=self._source.followed.kind,
-            ref=self._source.followed.ref,
-            folder=self._source.folder,
-            store=str(self._store),
+        request = self._request(
             known=known if trusted == self._trusted else "",
             applied=applied,
             accepted=accepted,
             past=past,
             demands=self._demands,
-            timeout_s=self._source.timeout_s + _GRACE_S,
-            limits=self._source.limits,
             access=access,
         )
         reply = await self._ask(request)
         if isinstance(reply, Failed) and self._lender is not None:
             self._lender.refused()
         match reply:
-            case Failed(retry_after_s=wait_s) as failed if wait_s > 0:
-                raise Waiting(failed.reason, failed.message, retry_after_s=wait_s, help=failed.help)
-            case Failed(retry=True) as failed:
-                raise Transient(failed.reason, failed.message, help=failed.help)
-            case Failed() as failed:
-                raise Stalled(failed.reason, failed.message, help=failed.help)
+            case Failed():
+                raise failure(reply)
+            case Merged():
+                raise Transient("WorkerFailed", "the process that runs git said something else")
             case _:
                 # Only who knows the commit judges it; others only ask what there is.
                 self._trusted = trusted if known else self._trusted
@@ -130,6 +120,20 @@ class Fetcher:
         if process is not None:
             await _end(process)
 
+    def _request(self, **wanted: Any) -> Request:
+        """Return a request of the source, for what is wanted."""
+        return Request(
+            url=self._source.url,
+            transport=self._source.transport,
+            kind=self._source.followed.kind,
+            ref=self._source.followed.ref,
+            folder=self._source.folder,
+            store=str(self._store),
+            timeout_s=self._source.timeout_s + _GRACE_S,
+            limits=self._source.limits,
+            **wanted,
+        )
+
     async def _ask(self, request: Request) -> Reply:
         await self.warm()
         process, self._waiting = self._waiting, None
@@ -154,6 +158,15 @@ class Fetcher:
         except msgspec.DecodeError:
             raise Transient("WorkerFailed", "the process that runs git ended early") from None
         return reply
+
+
+def failure(failed: Failed) -> ReconcileError:
+    """Return what is to be raised for what git could not do."""
+    if failed.retry_after_s > 0:
+        wait_s = failed.retry_after_s
+        return Waiting(failed.reason, failed.message, retry_after_s=wait_s, help=failed.help)
+    kind = Transient if failed.retry else Stalled
+    return kind(failed.reason, failed.message, help=failed.help)
 
 
 def _start(folder: Path) -> Popen[bytes]:

@@ -27,6 +27,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         kind: of what is followed.
         limits: how much is accepted.
         access: what opens the repository.
+        pull: ref of a pull request that is to be merged for trial instead; empty for none.
+        base: path of the store with the branch that it is merged into.
     """
 
     url: str
@@ -43,6 +45,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = Kind.BRANCH
     limits: Limits = Limits()
     access: Access = Access()
+    pull: str = ""
+    base: str = ""
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
@@ -86,6 +90,19 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     name: str = ""
 
 
+class Merged(msgspec.Struct, frozen=True, tag="merged"):
+    """A pull request, merged for trial.
+
+    Attributes:
+        head, base: full ids of the commits that were merged.
+        found: the merge, under the id of its tree; None if the two conflict.
+    """
+
+    head: str
+    base: str
+    found: Found | None
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """Git could not do it.
 
@@ -102,4 +119,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     retry_after_s: float = 0
 
 
-Reply = Unchanged | Found | Failed
+Reply = Unchanged | Found | Merged | Failed

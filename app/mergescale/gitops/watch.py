@@ -77,6 +77,11 @@ class Watcher:
         return self._reconciler.status
 
     @property
+    def source(self) -> Source:
+        """What is followed."""
+        return self._source
+
+    @property
     def listeners(self) -> list[Callable[[Status, Status], None]]:
         """Who is told of each look; see `Reconciler.listeners`."""
         return self._reconciler.listeners

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
+from mergescale.gitops import trial
 from mergescale.gitops.access import folder_of, lent
 from mergescale.gitops.bare import TIP, Entry, GitFailed, Store, child_environment
 from mergescale.gitops.checks import check
@@ -71,6 +72,8 @@ def answer(request: Request) -> Reply:
     path, gone = Path(request.store), request.transport == "file" and not Path(request.url).is_dir()
     if gone and not request.past:
         return MISSING
+    if request.pull:
+        return trial.answer(request, read_files)
     try:
         with alone(path):
             reply = _answer(request, Store(path, request.transport))

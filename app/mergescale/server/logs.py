@@ -75,6 +75,7 @@ def set_up_logs(level: str, form: Literal["console", "json"]) -> None:
         "git",
         "asyncio",
         "httpx",
+        "httpcore",
         "litestar",
     ):
         logging.getLogger(noisy).setLevel("WARNING")

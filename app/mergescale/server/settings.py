@@ -33,6 +33,7 @@ from mergescale.gitops.notices.configured import Channels
 from mergescale.gitops.trust import Demands, Signatures
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
+from mergescale.server.forge_settings import Forge
 from mergescale.server.proxies import parse_proxies
 from mergescale.server.safeguards import FreezeSettings, GateSettings
 from mergescale.server.watched import LimitSettings
@@ -146,6 +147,7 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
         ca_file: PEM file with the authorities that an https server's certificate may be of; None:
             those of the system.
         notify: who is told when something about following it changes.
+        forge: where statuses and plans are told; None for nowhere.
     """
 
     url: str = ""
@@ -161,6 +163,7 @@ class Repository(BaseModel, frozen=True, extra="forbid"):
     freeze: tuple[FreezeSettings, ...] = Field(default=(), max_length=50)
     ca_file: Path | None = None
     notify: Channels = ()
+    forge: Forge | None = None
 
 
 class Settings(BaseSettings):

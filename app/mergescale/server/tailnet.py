@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -22,7 +23,7 @@ from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.vault import Vault
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock
-from mergescale.kernel.ids import NodeId
+from mergescale.kernel.ids import NodeId, TailnetName
 from mergescale.server.safeguards import safeguards
 from mergescale.server.settings import Repository, Settings
 from mergescale.server.watched import source_of
@@ -171,8 +172,7 @@ def watcher_of(
     """
     if repository is None:
         return None
-    source = source_of(repository)
-    store = settings.state_dir / "git" / f"{engine.snapshot.tailnet}.git"
+    source, store = source_of(repository), store_of(settings, engine.snapshot.tailnet)
     fetcher = Fetcher(source, store, repository.trust.demands, keeper)
     reconciler = Reconciler(engine, source, fetcher, clock, lambda: replica.duties)
     reconciler.sharing.delivery = delivery
@@ -192,3 +192,8 @@ def keeper_of(
         return None
     source, ca_file = source_of(repository), str(repository.ca_file or "")
     return Keeper(engine, source, vault, Installations(source, clock, ca_file), ca_file)
+
+
+def store_of(settings: Settings, tailnet: TailnetName) -> Path:
+    """Return where what is fetched of a tailnet's repository is kept."""
+    return settings.state_dir / "git" / f"{tailnet}.git"

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from litestar import Router
@@ -65,6 +66,7 @@ from mergescale.server.metrics import (
     metrics_handler,
 )
 from mergescale.server.notices import channels_of
+from mergescale.server.reporting import Reporting, reportings_of
 from mergescale.server.settings import Listen, Settings, is_address
 from mergescale.server.system import SystemClock, SystemEntropy
 from mergescale.server.tailnet import (
@@ -177,6 +179,7 @@ class _Core:
         follower: keeps up with other replicas; None where there can be none.
         past: what was in force before.
         webhooks: of the tailnets that follow a repository.
+        reportings: what tells the forges of those that have one.
     """
 
     tailnets: Tailnets
@@ -186,6 +189,7 @@ class _Core:
     follower: Follower | None
     past: Past
     webhooks: Webhooks
+    reportings: Mapping[TailnetName, Reporting]
 
 
 async def _core(base: Ground) -> _Core:
@@ -207,7 +211,8 @@ async def _core(base: Ground) -> _Core:
     )
     follower = Follower(tailnets, journal) if database.shared else None
     webhooks = await webhooks_of(base, parts)
-    return _Core(tailnets, parts, relay, replica, follower, journal, webhooks)
+    reportings = reportings_of(base, parts)
+    return _Core(tailnets, parts, relay, replica, follower, journal, webhooks, reportings)
 
 
 def _parts(
@@ -249,6 +254,7 @@ def _endless(base: Ground, core: _Core) -> tuple[Endless, ...]:
     """Return what runs for ever beside the tailnets; with SQLite nobody else is followed."""
     endless: list[Endless] = [base.metrics.probe]
     endless += [webhook.run for webhook in core.webhooks.by_tailnet.values()]
+    endless += [partial(core.replica.on_duty, one.run) for one in core.reportings.values()]
     if core.follower is not None:
         core.tailnets.catch_up = core.follower.look
         wakeups = Wakeups(base.database, core.follower.heard, core.follower.wake)
@@ -340,6 +346,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         planners=planners(core.parts),
         webhooks=webhooks,
         channels=channels_of(base, core.parts),
+        forges=core.reportings,
     )
     metrics = metrics_handler(base.metrics.registry)
     return HttpParts(

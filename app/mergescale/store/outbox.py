@@ -25,6 +25,8 @@ from mergescale.store.tables import OUTBOX
 _KEY: Final = (OUTBOX.c.tailnet, OUTBOX.c.channel, OUTBOX.c.key)
 #: LIMIT: letters that are read at once; deliveries are one after another all the same.
 BATCH: Final = 50
+#: LIMIT: states of a channel that are listed.
+MOST: Final = 200
 
 
 class SqlLetters:
@@ -112,6 +114,30 @@ class SqlLetters:
             found = [_letter(row) for row in await _rows(connection, query)]
         return next((letter.due for letter in found if letter is not None), None)
 
+    async def wanted(self, tailnet: TailnetName, channel: str, key: str) -> Letter | None:
+        """Return the newest state of a key, None if nothing was ever said of it.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        found = await self.states(tailnet, channel, key)
+        return found[0] if found else None
+
+    async def states(
+        self, tailnet: TailnetName, channel: str, key: str | None = None
+    ) -> list[Letter]:
+        """Return the newest state of each key of a channel, delivered or not.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        query = select(OUTBOX).where(OUTBOX.c.tailnet == tailnet, OUTBOX.c.channel == channel)
+        if key is not None:
+            query = query.where(OUTBOX.c.key == key)
+        async with self._database.reading() as connection:
+            rows = await _rows(connection, query.order_by(OUTBOX.c.said.desc()).limit(MOST))
+        return [letter for row in rows if (letter := _letter(row)) is not None]
+
     async def delivered(self, tailnet: TailnetName, letter: Letter, trouble: str = "") -> None:
         """Note that this state was delivered, or with `trouble` that it never will be.
 
@@ -183,7 +209,7 @@ async def _rows(connection: AsyncConnection, query: Select[Any]) -> list[Row[Any
         if not about_values(error):
             raise
     found: list[Row[Any]] = []
-    for place in range(BATCH):
+    for place in range(MOST):
         try:
             found += (await connection.execute(query.limit(1).offset(place))).all()
         except Exception as error:

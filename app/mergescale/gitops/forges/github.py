@@ -1,0 +1,159 @@
+"""GitHub: https://docs.github.com/rest/commits/statuses, /issues/comments, /pulls, /checks/runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from mergescale.gitops.forges.calls import NOT_OURS, Calls, cut, listed, nonsense
+from mergescale.gitops.forges.comments import Comment, upsert
+from mergescale.gitops.forges.port import Note, Pull, State
+
+#: What each request carries besides the token.
+HEADERS: Final = {
+    "accept": "application/vnd.github+json",
+    "x-github-api-version": "2022-11-28",
+    "user-agent": "mergescale",
+}
+#: SPEC(check runs): annotations of a request.
+_ANNOTATIONS: Final = 50
+#: LIMIT: what is listed at once.
+_PAGE: Final = 100
+MAX_PULLS: Final = 100
+
+
+class GitHub:
+    """A project on GitHub or GitHub Enterprise; `port.Forge`.
+
+    Args:
+        calls: of its API.
+        project: ``owner/repository``.
+        annotates: returns whether the token is a GitHub App's, which alone may make check runs.
+    """
+
+    #: SPEC(commit statuses): characters of a description.
+    longest = 140
+    #: There is no word for a check that nobody wants.
+    words: Mapping[State, str] = {State.SKIPPED: "pending"}
+
+    def __init__(
+        self, calls: Calls, project: str, annotates: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        self._calls = calls
+        self._at = f"/repos/{project}"
+        self._annotates = annotates
+
+    async def set_status(
+        self, commit: str, context: str, state: State, description: str, url: str
+    ) -> None:
+        """Set a commit's status."""
+        body = {
+            "state": self.words.get(state, str(state)),
+            "context": context,
+            "description": cut(description, self.longest),
+            **({"target_url": url} if url else {}),
+        }
+        await self._calls.ask("POST", f"{self._at}/statuses/{commit}", body=body)
+
+    async def upsert_comment(self, number: int, marker: str, body: str) -> None:
+        """Write the comment that begins with the marker."""
+        await upsert(self, number, marker, body)
+
+    async def comments(self, number: int, page: int) -> list[Comment]:
+        """Return a page of a pull request's comments, oldest first; empty after the last.
+
+        Gitea says ``limit``, and some versions of it know no pages and give all of them.
+        """
+        query = {"per_page": _PAGE, "limit": _PAGE, "page": page}
+        at = f"{self._at}/issues/{number}/comments"
+        return [
+            Comment(one["id"], one["body"])
+            for one in listed(await self._calls.ask("GET", at, query=query))
+            if isinstance(one.get("id"), int) and isinstance(one.get("body"), str)
+        ]
+
+    async def add_comment(self, number: int, body: str) -> None:
+        """Write another comment."""
+        at = f"{self._at}/issues/{number}/comments"
+        await self._calls.ask("POST", at, body={"body": body})
+
+    async def edit_comment(self, _number: int, comment: int, body: str) -> bool:
+        """Write over a comment; return whether it is there and may be."""
+        at = f"{self._at}/issues/comments/{comment}"
+        answer = await self._calls.ask("PATCH", at, body={"body": body}, fine=NOT_OURS)
+        return answer.status < 300
+
+    async def open_pulls(self, branch: str) -> Sequence[Pull]:
+        """Return the open pull requests into a branch, those that changed last first."""
+        query = {
+            "state": "open",
+            "base": branch,
+            "sort": "updated",
+            "direction": "desc",
+            "per_page": MAX_PULLS,
+        }
+        answer = await self._calls.ask("GET", f"{self._at}/pulls", query=query)
+        return [pull for one in listed(answer) if (pull := read_pull(one, branch)) is not None]
+
+    async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
+        """Make a check run with annotations, fifty at a time; with an App's token only."""
+        if not notes or self._annotates is None or not await self._annotates():
+            return
+        failed = any(note.failure for note in notes)
+        batches = [notes[at : at + _ANNOTATIONS] for at in range(0, len(notes), _ANNOTATIONS)]
+        run = {
+            "name": name,
+            "head_sha": commit,
+            "status": "completed",
+            "conclusion": "failure" if failed else "neutral",
+            "output": _output(batches[0]),
+        }
+        answer = await self._calls.ask("POST", f"{self._at}/check-runs", body=run)
+        if not isinstance(answer.value, dict) or not isinstance(answer.value.get("id"), int):
+            raise nonsense()
+        for batch in batches[1:]:
+            more = {"output": _output(batch)}
+            at = f"{self._at}/check-runs/{answer.value['id']}"
+            await self._calls.ask("PATCH", at, body=more)
+
+    def head_ref(self, number: int) -> str:
+        """Return the ref of a pull request's newest commit."""
+        return f"refs/pull/{number}/head"
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._calls.close()
+
+
+def read_pull(one: Mapping[str, Any], branch: str) -> Pull | None:
+    """Read a pull request as GitHub and Gitea spell it; None if it is not into the branch."""
+    match one:
+        case {
+            "number": int(number),
+            "head": {"sha": str(head)} as source,
+            "base": {"ref": ref, "repo": {"full_name": str(here)}},
+        } if ref == branch and number > 0:
+            there = source.get("repo")
+            # A fork that was deleted is null.
+            name = there.get("full_name") if isinstance(there, dict) else None
+            fork = not isinstance(name, str) or name.casefold() != here.casefold()
+            return Pull(number, head, fork, str(one.get("title", "")))
+        case _:
+            return None
+
+
+def _output(notes: Sequence[Note]) -> dict[str, Any]:
+    return {
+        "title": "Policy",
+        "summary": "What the server says of the policy at this commit.",
+        "annotations": [
+            {
+                "path": note.path,
+                "start_line": note.line,
+                "end_line": max(note.line, note.end_line),
+                "annotation_level": "failure" if note.failure else "warning",
+                "message": note.message[:60_000],
+            }
+            for note in notes
+        ],
+    }

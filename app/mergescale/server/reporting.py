@@ -1,0 +1,163 @@
+"""What a tailnet tells its forge, put together: statuses of the branch, plans of pull requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from mergescale.gitops import proposals
+from mergescale.gitops.forges.making import forge_of
+from mergescale.gitops.forges.place import ForgePlace, Kind
+from mergescale.gitops.forges.tokens import given
+from mergescale.gitops.outbox import Outbox
+from mergescale.gitops.proposals import Proposals, Terms
+from mergescale.gitops.reporter import CHANNEL, Delivering, Reporter, Words
+from mergescale.gitops.source import Source
+from mergescale.gitops.status import time_json
+from mergescale.gitops.trials import Trials
+from mergescale.gitops.vault import FORGE, Vault
+from mergescale.kernel.clock import Clock
+from mergescale.kernel.errors import NotFound
+from mergescale.kernel.ids import TailnetName
+from mergescale.plan.markdown import MARKER
+from mergescale.plan.redaction import Redaction
+from mergescale.server.forge_settings import Forge
+from mergescale.server.ground import Ground
+from mergescale.server.tailnet import Parts, store_of
+from mergescale.store.outbox import SqlLetters
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """Of one tailnet; `api.callers.ForgeDesk`.
+
+    Attributes:
+        place: the project on its forge.
+        letters: what is known of pull requests is there, at every replica.
+    """
+
+    tailnet: TailnetName
+    place: ForgePlace
+    vault: Vault
+    letters: SqlLetters
+    outbox: Outbox
+    reporter: Reporter
+    proposals: Proposals
+    clock: Clock
+
+    async def run(self) -> None:
+        """Report for ever; cancel it when the duties are another replica's."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.reporter.run())
+            group.create_task(self.proposals.run(self.clock, self.outbox, self.letters))
+
+    async def pulls(self) -> list[dict[str, Any]]:
+        """Return the open pull requests, ready for JSON.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        return proposals.shown(await self.letters.states(self.tailnet, proposals.CHANNEL))
+
+    async def told(self) -> dict[str, Any]:
+        """Return where the forge is, and what may be told of its token.
+
+        Raises:
+            StoreUnavailable: the database could not be read.
+        """
+        held = (await self.vault.held()).get(FORGE)
+        token = None
+        if held is not None and held.bound_to == self.place.api_url:
+            token = {"created": time_json(held.created), "fingerprint": held.fingerprint}
+        return {
+            "kind": str(self.place.kind),
+            "apiUrl": self.place.api_url,
+            "project": self.place.project,
+            "token": token,
+            "waiting": await self.letters.backlog(self.tailnet),
+        }
+
+    async def give(self, words: Mapping[str, Any], *, by: str) -> None:
+        """Keep what opens the forge's API, in the place of what did.
+
+        Raises:
+            Invalid: it is nothing of the kind.
+            StoreUnavailable: the database did not take it.
+        """
+        await self.vault.put(
+            FORGE, self.place.api_url, given({"kind": "token", **words}, self.place.kind)
+        )
+        log.info("gitops.forge-token-set", tailnet=self.tailnet, by=by)
+
+    async def take(self, *, by: str) -> None:
+        """Forget it.
+
+        Raises:
+            NotFound: there is none.
+            StoreUnavailable: the database did not take it.
+        """
+        if not await self.vault.drop(FORGE):
+            raise NotFound("there is no token of the forge")
+        log.info("gitops.forge-token-dropped", tailnet=self.tailnet, by=by)
+
+
+def reportings_of(base: Ground, parts: Sequence[Parts]) -> dict[TailnetName, Reporting]:
+    """Return what tells the forges of the tailnets that have one.
+
+    Raises:
+        Invalid: the configuration does not say where a forge is.
+    """
+    found = {}
+    for part in parts:
+        tailnet = part.engine.snapshot.tailnet
+        repository = base.settings.repositories[tailnet]
+        if part.watcher is not None and repository is not None and repository.forge is not None:
+            ca_file = str(repository.ca_file or "")
+            found[tailnet] = _reporting(base, part, repository.forge, ca_file)
+    return found
+
+
+def _reporting(base: Ground, part: Parts, forge: Forge, ca_file: str) -> Reporting:
+    watcher, engine = part.watcher, part.engine
+    assert watcher is not None  # noqa: S101 - the caller looked
+    source, tailnet = watcher.source, engine.snapshot.tailnet
+    place = _place(forge, source)
+    vault, letters = base.vault(tailnet), SqlLetters(base.database)
+    words = Words(forge.contexts, forge.plan_url, source.folder)
+    reporter = Reporter(engine, lambda: watcher.shown, part.outbox, letters, words)
+    telling, asking = (forge_of(place, vault, base.clock, ca_file) for _ in range(2))
+    delivering = Delivering(telling, forge.contexts, MARKER)
+    part.outbox.register(CHANNEL, delivering.deliver)
+    part.outbox.register(proposals.CHANNEL, _kept)
+    terms = Terms(
+        branch=source.branch,
+        redact=Redaction(forge.redact),
+        limits=watcher.safeguards.limits,
+        forks=forge.forks,
+        poll_s=forge.poll_s,
+        replan_s=forge.replan_s,
+    )
+    trials = Trials(source, store_of(base.settings, tailnet), part.keeper)
+    seen = Proposals(engine, asking, trials, reporter, terms)
+    watcher.listeners.extend((reporter.listen, seen.listen))
+    return Reporting(tailnet, place, vault, letters, part.outbox, reporter, seen, base.clock)
+
+
+def _place(forge: Forge, source: Source) -> ForgePlace:
+    return ForgePlace.parse(
+        Kind(forge.kind),
+        source,
+        api_url=forge.api_url,
+        project=forge.project,
+        loopback=forge.loopback_http,
+    )
+
+
+async def _kept(_key: str, _body: Mapping[str, Any]) -> None:
+    """Deliver to nobody: that it is kept is all."""
