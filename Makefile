@@ -25,7 +25,7 @@ $(STAMP): requirements/dev.txt requirements/junit-schema.txt pyproject.toml
 
 setup: $(STAMP) ## make .venv from the pinned, hashed requirements
 
-demo: $(STAMP) ## two real clients, one policy commit, with a timeline (KEEP=1 leaves it running)
+demo: $(STAMP) ## two real clients, commits, a pull request, a rollback, with a timeline (KEEP=1 leaves it running)
 	$(BIN)/python tests/demo.py $(if $(KEEP),--keep)
 
 serve: $(STAMP) ## run the server on ./var; the first start says how to join

@@ -1,16 +1,22 @@
-"""``make demo``: two real clients on a network whose policy is a git commit.
+"""``make demo``: two real clients on a network whose policy is a git repository on a forge.
 
-Makes a policy repository out of ``policy_examples/01-start-up``, starts the server on loopback,
-joins two Go clients, fetches a page from one through the other, commits a change that takes the
-access away, and reverts it. Prints a timeline in milliseconds. Exit code 0 means that every step
-was seen to happen.
+Makes a policy repository out of ``policy_examples/01-start-up`` on a stand-in for GitHub, starts
+the server on loopback and joins two Go clients.
+
+First act: fetches a page from one through the other, pushes a commit that takes the access away,
+and one that gives it back. Second act: a pull request gets its statuses and the comment with its
+plan, is merged, and the traffic is cut; a bad commit changes nothing; a rollback restores it.
+
+Prints a timeline in milliseconds. Exit code 0 means that every step was seen to happen.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,8 +27,9 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from support.forge import TOKEN, ForgeStandIn
 from support.real_clients import GoClient, caddy_binary, eventually
-from support.server_process import PolicyRepository, ServerProcess
+from support.server_process import EXAMPLES, Api, ServerProcess
 
 EXAMPLE = "01-start-up"
 CLIENTS = 2
@@ -70,62 +77,178 @@ def main() -> int:
 def run(folder: Path, *, keep: bool) -> None:
     """Go through the story; raises AssertionError at the first step that fails."""
     timeline = Timeline()
-    repository = PolicyRepository.from_example(folder / "policy", EXAMPLE)
-    timeline.tell(f"policy repository made out of policy_examples/{EXAMPLE}")
-    server = ServerProcess(folder / "server", repository.folder)
     with ExitStack() as running:
+        forge = running.enter_context(ForgeStandIn(folder / "forge"))
+        first = forge.seed(EXAMPLES / EXAMPLE)
+        timeline.tell(f"policy repository made out of policy_examples/{EXAMPLE}")
+        server = ServerProcess(folder / "server", settings=followed(forge))
         running.callback(server.stop)
         server.start()
-        api = server.api()
+        introduce(server, forge)
         timeline.tell(f"server up at {server.url}")
-        alice, web = clients(folder, server)
-        for client in (alice, web):
-            running.callback(client.stop)
-            client.start()
-        eventually(
-            "both clients joined",
-            lambda: api.settled("alice-laptop", "web") and alice.ready and web.ready,
-            within_s=30,
-        )
+        alice = join(running, folder, server)
         timeline.tell("joined: alice-laptop and web are connected")
         took = eventually("the first page", lambda: alice.reaches("web"), within_s=15)
         timeline.tell("first byte: a page of web fetched through alice-laptop", took_s=took)
-
-        with_rule = repository.read()
-        without_rule, found = RULE.subn("", with_rule)
-        assert found == 1, "the example has exactly one line for the demo"
-        change(timeline, server, repository, "take the access away", without_rule)
-        took = eventually("the request is cut", lambda: cut(alice), within_s=15)
-        timeline.tell("cut: new connections get no answer", took_s=took)
-
-        change(timeline, server, repository, "give it back", with_rule)
-        took = eventually("the access is restored", lambda: alice.reaches("web"), within_s=20)
-        timeline.tell("restored: the page is there again", took_s=took)
+        first_act(timeline, server, forge, alice)
+        second_act(timeline, server, forge, alice, first)
         if keep:
-            stay(server, repository, alice)
+            stay(server, forge, alice)
     timeline.tell("everything stopped")
 
 
-def clients(folder: Path, server: ServerProcess) -> tuple[GoClient, GoClient]:
-    """Return a laptop of Alice's and a tagged web server, each with a pre-auth key."""
+def followed(forge: ForgeStandIn) -> dict[str, str]:
+    """Return the settings of a server that follows the forge's repository and reports to it."""
+    about = {
+        "kind": str(forge.kind),
+        "api_url": forge.api_url,
+        "project": forge.project,
+        "loopback_http": True,
+    }
+    return {"tailnets": json.dumps({"default": {"url": str(forge.repository), "forge": about}})}
+
+
+def introduce(server: ServerProcess, forge: ForgeStandIn) -> None:
+    """Give the server the forge's token, and the forge the server's webhook."""
+    command(server, "gitops", "forge", "set-token", stdin=TOKEN)
+    address, secret = command(server, "gitops", "webhook", "add").split()
+    forge.deliver_to(address, secret)
+
+
+def command(server: ServerProcess, *words: str, stdin: str = "") -> str:
+    """Run the command line as the server's operator; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mergescale", *words],
+        env=server.environment(),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"mergescale {' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def first_act(
+    timeline: Timeline, server: ServerProcess, forge: ForgeStandIn, alice: GoClient
+) -> None:
+    """Take the access away with a commit, and give it back."""
+    with_rule = forge.read()
+    change(timeline, server, forge, "take the access away", without_rule(with_rule))
+    took = eventually("the request is cut", lambda: cut(alice), within_s=15)
+    timeline.tell("cut: new connections get no answer", took_s=took)
+    change(timeline, server, forge, "give it back", with_rule)
+    took = eventually("the access is restored", lambda: alice.reaches("web"), within_s=20)
+    timeline.tell("restored: the page is there again", took_s=took)
+
+
+def second_act(
+    timeline: Timeline, server: ServerProcess, forge: ForgeStandIn, alice: GoClient, first: str
+) -> None:
+    """Do the same by pull request; push a bad commit; go back."""
+    head = forge.commit(
+        {"policy.hujson": without_rule(forge.read())}, "no web for the staff", branch="no-web"
+    )
+    number = forge.open_pull("no-web", title="No web for the staff")
+    timeline.tell(f"opened: pull request #{number}, {head[:9]}")
+    took = eventually(
+        "the plan's status", lambda: state(forge, head, "plan") == "success", within_s=20
+    )
+    took += eventually("the plan's comment", lambda: len(forge.comments(number)) == 1, within_s=20)
+    timeline.tell("planned: its statuses and the comment are there", took_s=took)
+    for line in told(forge.comments(number)[0]):
+        timeline.tell(f"    | {line}")
+
+    merged = forge.merge(number)
+    timeline.tell(f"merged: {merged[:9]}")
+    took = eventually("the request is cut", lambda: cut(alice), within_s=15)
+    timeline.tell("cut: new connections get no answer", took_s=took)
+    delivered = f"{CLIENTS}/{CLIENTS}"
+    took = eventually(
+        "the status says delivered",
+        lambda: delivered in said(forge, merged, "applied"),
+        within_s=20,
+    )
+    timeline.tell(f"status: mergescale/applied, {said(forge, merged, 'applied')}", took_s=took)
+
+    bad = forge.commit({"policy.hujson": "{ acls: nobody knows }"}, "a slip of the finger")
+    forge.push()
+    took = eventually(
+        "the bad status", lambda: state(forge, bad, "validate") == "failure", within_s=20
+    )
+    timeline.tell(f"bad commit {bad[:9]}: {said(forge, bad, 'validate')}"[:100], took_s=took)
+    held = server.api().http.get("/tailnet/-/gitops").json()["current"]["commit"]
+    assert held == merged, "a bad commit changes nothing"
+    assert cut(alice), "a bad commit gives nothing back"
+
+    start = time.monotonic()
+    command(
+        server, "gitops", "rollback", first, "--reason", "the staff wants its web back", "--yes"
+    )
+    timeline.tell(f"rolled back to {first[:9]}", took_s=time.monotonic() - start)
+    took = eventually("the access is restored", lambda: alice.reaches("web"), within_s=20)
+    timeline.tell("restored: the page is there again", took_s=took)
+
+
+def without_rule(policy: str) -> str:
+    """Return the example's policy without its line for the demo."""
+    text, found = RULE.subn("", policy)
+    assert found == 1, "the example has exactly one line for the demo"
+    return text
+
+
+def state(forge: ForgeStandIn, commit: str, check: str) -> str:
+    """Return the state of one of our statuses, empty if there is none."""
+    status = forge.statuses(commit).get(f"mergescale/{check}")
+    return "" if status is None else status.state
+
+
+def said(forge: ForgeStandIn, commit: str, check: str) -> str:
+    """Return the description of one of our statuses, empty if there is none."""
+    status = forge.statuses(commit).get(f"mergescale/{check}")
+    return "" if status is None else status.description
+
+
+def told(comment: str) -> list[str]:
+    """Return the lines of a comment that are worth a look in a terminal."""
+    lines = (line.strip() for line in comment.splitlines())
+    return [line[:100] for line in lines if line and not line.startswith(("<", "|--"))][:8]
+
+
+def join(running: ExitStack, folder: Path, server: ServerProcess) -> GoClient:
+    """Start both clients, wait until they are connected, and return the laptop."""
     api = server.api()
+    alice, web = clients(folder, api, server.url)
+    for client in (alice, web):
+        running.callback(client.stop)
+        client.start()
+    eventually(
+        "both clients joined",
+        lambda: api.settled("alice-laptop", "web") and alice.ready and web.ready,
+        within_s=30,
+    )
+    return alice
+
+
+def clients(folder: Path, api: Api, url: str) -> tuple[GoClient, GoClient]:
+    """Return a laptop of Alice's and a tagged web server, each with a pre-auth key."""
     alice = GoClient(
         "alice-laptop",
-        server.url,
+        url,
         folder / "alice",
         auth_key=api.auth_key(user="alice@example.com"),
         peers=("web",),
     )
-    web = GoClient("web", server.url, folder / "web", auth_key=api.auth_key(tags=("tag:web",)))
+    web = GoClient("web", url, folder / "web", auth_key=api.auth_key(tags=("tag:web",)))
     return alice, web
 
 
 def change(
-    timeline: Timeline, server: ServerProcess, repository: PolicyRepository, why: str, policy: str
+    timeline: Timeline, server: ServerProcess, forge: ForgeStandIn, why: str, policy: str
 ) -> None:
     """Commit a policy and wait until the clients were sent what it means for them."""
     start = time.monotonic()
-    commit = repository.commit(why, policy=policy)
+    commit = forge.commit({"policy.hujson": policy}, why)
     committed_s = time.monotonic() - start
     timeline.tell(f'committed {commit[:9]}: "{why}"', took_s=committed_s)
 
@@ -145,7 +268,7 @@ def cut(client: GoClient) -> bool:
     return not client.reaches("web", timeout_s=0.5) and not client.reaches("web", timeout_s=0.5)
 
 
-def stay(server: ServerProcess, repository: PolicyRepository, alice: GoClient) -> None:
+def stay(server: ServerProcess, forge: ForgeStandIn, alice: GoClient) -> None:
     """Say what to try next, and wait for Ctrl-C."""
     environment = " ".join(
         f"{name}={server.environment()[name]}" for name in ("MERGESCALE_STATE_DIR",)
@@ -157,10 +280,11 @@ Everything keeps running. Try, in another terminal:
   curl http://127.0.0.1:{alice.proxy_port}/web/          a page of web, fetched through alice-laptop
   {environment} .venv/bin/mergescale nodes list
   {environment} .venv/bin/mergescale gitops status
-  $EDITOR {repository.folder}/policy.hujson    then: git -C {repository.folder} commit -am "a change"
+  {environment} .venv/bin/mergescale gitops resume     for the server holds still after the rollback
+  git clone {forge.repository} policy      then change policy.hujson, commit and push
   tail -f {server.log}
 
-Ctrl-C ends it all and removes {repository.folder.parent}.
+Ctrl-C ends it all and removes {forge.repository.parent.parent}.
 """,
         flush=True,
     )
