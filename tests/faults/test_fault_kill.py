@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from support.aio import run
 from support.faults import (
     ALICE,
     devices,
+    harmed,
     needs_tracing,
     new_key,
     one_server,
@@ -184,25 +184,6 @@ def prepare(site: Site, kill: Kill) -> None:
 async def _asks(site: Site) -> None:
     told = await register(site.server, site.name)
     site.login = told["AuthURL"].rpartition("/")[2]
-
-
-@contextlib.contextmanager
-def harmed(pid: int, call: str, how: str) -> Iterator[None]:
-    """Have something happen to the calls of every thread of the process."""
-    inject = f"inject={call}:{how}"
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
-    tracer = subprocess.Popen([*command, "-p", str(pid)])
-    try:
-        eventually("all threads are traced", lambda: _traced(pid, tracer.pid), within_s=60)
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait()
-
-
-def _traced(pid: int, tracer: int) -> bool:
-    states = [status.read_text("ascii") for status in Path(f"/proc/{pid}/task").glob("*/status")]
-    return all(f"TracerPid:\t{tracer}\n" in state for state in states)
 
 
 def strike(site: Site, kill: Kill) -> None:

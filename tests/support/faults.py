@@ -116,3 +116,22 @@ def needs_namespaces(*kinds: str) -> None:
     needs("unshare")
     if not _works("unshare", *kinds, "true"):
         pytest.skip("no namespaces may be made here")
+
+
+@contextlib.contextmanager
+def harmed(pid: int, call: str, how: str) -> Iterator[None]:
+    """Have something happen to the calls of every thread of the process."""
+    inject = f"inject={call}:{how}"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    tracer = subprocess.Popen([*command, "-p", str(pid)])
+    try:
+        eventually("all threads are traced", lambda: _traced(pid, tracer.pid), within_s=60)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
+
+
+def _traced(pid: int, tracer: int) -> bool:
+    states = [status.read_text("ascii") for status in Path(f"/proc/{pid}/task").glob("*/status")]
+    return all(f"TracerPid:\t{tracer}\n" in state for state in states)

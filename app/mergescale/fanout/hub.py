@@ -93,6 +93,7 @@ class Hub:
         self._clients: dict[NodeId, Client] = {}
         self._streams: dict[NodeId, int] = {}
         self._to_wake: deque[Client] = deque()
+        self._fresh: set[Client] = set()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -112,10 +113,22 @@ class Hub:
     def holders(self) -> frozenset[NodeId]:
         """Return those of `nodes` whose stream holds a map under the deployment in force.
 
-        INVARIANT(ledger): it was written to the stream, or the map did not change by it.
+        INVARIANT(ledger): it was written to the stream, or the map did not change by it. What was
+        written in this turn of the loop does not count yet: loops hand to the system at the end of
+        a turn what was written in it, in any order, so an answer that counts it could overtake it.
         """
         deployment = self.snapshot.deployment
-        return frozenset(n for n, client in self._clients.items() if client.holds(deployment))
+        return frozenset(
+            node
+            for node, client in self._clients.items()
+            if client not in self._fresh and client.holds(deployment)
+        )
+
+    def wrote(self, client: Client) -> None:
+        """Note that a client was written a map under another deployment in this turn of the loop."""
+        if not self._fresh:
+            self._timers.call_soon(self._fresh.clear)
+        self._fresh.add(client)
 
     def publish(self, before: Snapshot, after: Snapshot, change: Change) -> None:
         """Take note of a committed batch: decide whom it may concern, and wake those."""
@@ -283,7 +296,8 @@ class Client:
 
     def delivered(self) -> None:
         """Say that the message returned last has been written whole."""
-        self._mailbox.delivered()
+        if self._mailbox.delivered():
+            self._hub.wrote(self)
         self._note_reached()
 
     def post(self, latest: Snapshot, change: Change, *, concerned: bool) -> bool:

@@ -98,7 +98,13 @@ class Mailbox:
         self._in_flight, self._pending = self._latest, NOTHING
         return step
 
-    def delivered(self) -> None:
-        """Note that what was in flight has been written, or had nothing to say."""
-        if self._in_flight is not None:
-            self._sent, self._in_flight = self._in_flight, None
+    def delivered(self) -> bool:
+        """Note that what was in flight has been written, or had nothing to say.
+
+        Returns:
+            Whether that was under another deployment than what was delivered before.
+        """
+        if self._in_flight is None:
+            return False
+        before, self._sent, self._in_flight = self._sent, self._in_flight, None
+        return before is None or before.deployment is not self._sent.deployment

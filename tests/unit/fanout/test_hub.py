@@ -59,6 +59,7 @@ class Scene:
         client = self.hub.attach(named(self.hub.snapshot, name).id, compression)
         client.first(START)
         client.delivered()
+        self.timers.turn()
         return client
 
     async def next(self, client: Client) -> asyncio.Task[Frame]:
@@ -333,6 +334,9 @@ async def test_who_holds_what_is_in_force_was_written_its_map() -> None:
     bob.first(START)
     assert scene.hub.holders() == {alice.node}
     bob.delivered()
+    # The loop has not handed it to the system yet.
+    assert scene.hub.holders() == {alice.node}
+    scene.timers.turn()
     assert scene.hub.holders() == {alice.node, bob.node}
     scene.happen(Put(deployment(declare(), commit="b" * 40)))
     assert scene.hub.holders() == frozenset()
@@ -343,8 +347,10 @@ async def test_who_holds_what_is_in_force_was_written_its_map() -> None:
     assert None not in await asyncio.gather(*waiting)
     assert scene.hub.holders() == frozenset()
     alice.delivered()
+    scene.timers.turn()
     assert scene.hub.holders() == {alice.node}
     bob.delivered()
+    scene.timers.turn()
     assert scene.hub.holders() == {alice.node, bob.node}
     scene.hub.detach(bob)
     assert scene.hub.holders() == {alice.node}
