@@ -113,7 +113,9 @@ ANSWERS: dict[str, tuple[Behaviour, str, type[Exception]]] = {
     "404": (answers(404), "RemoteMissing", Transient),
     "429": (answers(429, Retry_After="7"), "RateLimited", Waiting),
     "500": (answers(500), "Unreachable", Transient),
-    "503": (answers(503, Retry_After="7"), "Unreachable", Transient),
+    "503": (answers(503), "Unreachable", Transient),
+    "503 until": (answers(503, Retry_After="7"), "Unreachable", Waiting),
+    "429 silent": (answers(429), "RateLimited", Waiting),
     "no git": (speaks_nonsense, "BadAnswer", Transient),
     "broken off": (breaks_off, "Unreachable", Transient),
 }
@@ -130,8 +132,7 @@ async def test_an_answer_that_is_no_repository_is_told_apart(tmp_path: Path, cas
         trouble = site.here.reconciler.trouble
         assert type(trouble) is family
         if isinstance(trouble, Waiting):
-            # Git does not tell what the remote asked for.
-            assert trouble.retry_after_s == 60
+            assert trouble.retry_after_s == (60 if "silent" in case else 7)
         await site.recovers()
 
 

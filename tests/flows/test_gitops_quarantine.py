@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mergescale.gitops.bare import Store
 from mergescale.gitops.errors import Stalled, Transient
 from mergescale.gitops.limits import Limits
 from mergescale.gitops.messages import Unchanged
@@ -268,3 +269,40 @@ def test_a_worker_that_dies_lets_go_of_the_lock(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     with held.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_is_too_large_is_not_transferred_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is another commit, or there are other limits."""
+    repository = Repository(tmp_path / "repo")
+    first = repository.commit(GOOD)
+    looking = looker(repository.path, tmp_path / "state", limits=Limits(transfer_bytes=100_000))
+    looking.look()
+    large = repository.commit({"large.bin": os.urandom(400_000)})
+    real, seen = shutil.which("git"), tmp_path / "seen"
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{seen}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    for _ in range(3):
+        with pytest.raises(Stalled) as refused:
+            looking.look(known=first, applied=first)
+        assert refused.value.reason == "TooLarge"
+    assert sum(" fetch " in line for line in seen.read_text().splitlines()) == 1
+    more = looker(repository.path, tmp_path / "state", limits=Limits(transfer_bytes=1_000_000))
+    assert more.finds(known=first, applied=first).commit == large
+
+
+def test_the_oldest_pins_go_when_there_are_too_many(tmp_path: Path) -> None:
+    """What is pinned is bounded, and what is in force now is the newest of it."""
+    store = Store(tmp_path / "policy.git", "file")
+    store.prepare()
+    pins = store.path / "refs" / "mergescale" / "applied"
+    pins.mkdir()
+    for at in range(5):
+        (pins / f"{at:040x}").write_text(f"{at:040x}\n")
+        os.utime(pins / f"{at:040x}", (at, at))
+    store.unpin(2)
+    assert pinned(store.path) == {f"{at:040x}" for at in (3, 4)}

@@ -314,6 +314,12 @@ class Store:
                 f"+{APPLIED}/*:{APPLIED}/*",
             )  # fmt: skip
 
+    def unpin(self, most: int) -> None:
+        """Let go of the oldest pins, so that there are no more than `most`."""
+        pins = sorted((self._path / APPLIED).glob("*"), key=lambda one: one.stat().st_mtime_ns)
+        for pin in pins[: max(0, len(pins) - most)]:
+            pin.unlink()
+
     def collect(self) -> None:
         """Make one pack of all that is pinned, and drop the rest."""
         self._run("gc", "--quiet", "--prune=now")

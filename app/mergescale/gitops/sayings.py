@@ -29,6 +29,12 @@ UNWRITABLE = Failed(
     message="the server's copy of the repository could not be written",
     help="check space and permissions of the server's state folder",
 )
+UNREACHABLE = Failed(
+    retry=True,
+    reason="Unreachable",
+    message="the repository could not be reached",
+    help="the policy in force stays; it is tried again",
+)
 NO_REF = Failed(
     retry=False,
     reason="RefMissing",
@@ -157,6 +163,8 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
             retry_after_s=RATE_LIMITED_S,
         ),
     ),
+    # Git says of a connection that broke off within a pack that the protocol was wrong, too.
+    (r"RPC failed; curl|unexpected disconnect while reading", UNREACHABLE),
     (
         r"""not valid: |protocol error|invalid server response|expected flush after
         |bad line length|expected packet|unable to read .{0,40}(packet|pack header)""",
@@ -201,12 +209,7 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
         r"""Could not resolve|Connection (refused|timed out|reset|closed)|unable to access
         |timed out|hung up unexpectedly|early EOF|Network is unreachable|No route to host
         |unexpected disconnect|RPC failed|returned error: [45]""",
-        Failed(
-            retry=True,
-            reason="Unreachable",
-            message="the repository could not be reached",
-            help="the policy in force stays; it is tried again",
-        ),
+        UNREACHABLE,
     ),
 )
 _PATTERNS: Final = [

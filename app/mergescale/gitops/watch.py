@@ -190,7 +190,11 @@ class Watcher:
                 wait_s = poll_s
         if (thaws_s := self._reconciler.thaws_s) is not None:
             return min(wait_s, thaws_s)
-        return wait_s * (1 + _JITTER * (self._pace.chance() - 0.5))
+        spread = self._pace.chance() - 0.5
+        if isinstance(self._reconciler.trouble, Waiting):
+            # Never earlier than somebody asked for.
+            spread = abs(spread)
+        return wait_s * (1 + _JITTER * spread)
 
     def _pause_s(self) -> float:
         """Return how long the loop sleeps: a local repository's files are looked at meanwhile."""

@@ -28,6 +28,7 @@ from mergescale.gitops.excess import TooMuch, excess, passed
 from mergescale.gitops.keeping import Locked, alone, fresh_of, quarantine_of, swap
 from mergescale.gitops.limits import Limits, allocations, impose
 from mergescale.gitops.messages import Failed, Fault, Found, Reply, Request, Unchanged
+from mergescale.gitops.patience import patient, recall, remember, traced
 from mergescale.gitops.revisions import Followed, Kind
 from mergescale.gitops.running import Talkative
 from mergescale.gitops.sayings import (
@@ -41,6 +42,7 @@ from mergescale.gitops.sayings import (
     classified,
 )
 from mergescale.gitops.signatures import verify
+from mergescale.gitops.source import Transport
 from mergescale.gitops.trust import Verdict
 
 #: LIMIT: bytes of address space, open files; the request says the others.
@@ -51,6 +53,10 @@ _RLIMITS: Final = (
 )
 #: LIMIT: packs of the store, of which each commit that comes in makes one.
 _MOST_PACKS: Final = 50
+#: LIMIT: commits that were in force and are kept whatever becomes of the branch.
+_MOST_PINS: Final = 200
+#: Beside what git keeps in the store: what was too large to be transferred.
+_REFUSED: Final = "mergescale-refused"
 #: LIMIT: one file, all files, number of files; a policy is text that people review.
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TOTAL_BYTES: Final = 8 << 20
@@ -89,7 +95,7 @@ def _answer(request: Request, store: Store) -> Reply:
         return _look(request, store)
     except GitFailed as first:
         if (known := _understood(first, request.limits)) is not None:
-            return known
+            return patient(known, first.stderr, _trace(request))
     # The store that the quarantine builds on may be what is wrong: look without it. It is replaced
     # only by one that works, so what was in force stays where it is when the remote is at fault.
     fresh = Store(fresh_of(store.path), request.transport)
@@ -97,7 +103,8 @@ def _answer(request: Request, store: Store) -> Reply:
         reply = _look(structs.replace(request, known=""), fresh)
     except GitFailed as second:
         fresh.discard()
-        return _understood(second, request.limits) or blamed(second.stderr)
+        said = _understood(second, request.limits) or blamed(second.stderr)
+        return patient(said, second.stderr, _trace(request))
     if fresh.has(TIP):
         fresh.inherit(store)
         swap(store.path)
@@ -161,11 +168,19 @@ def _newest(request: Request, store: Store) -> Reply:
     if chosen.commit == store.tip():
         # It came through the quarantine before; a pinned commit needs no remote any more.
         return _judged(request, store, chosen.commit, chosen.name)
+    refused = store.path / _REFUSED
+    if (much := recall(refused, request, chosen.commit)) is not None:
+        return much
     quarantine = Store(quarantine_of(store.path), request.transport)
     try:
         quarantine.prepare()
         quarantine.build_on(store)
-        commit = quarantine.fetch(request.url, chosen.ref)
+        try:
+            commit = quarantine.fetch(request.url, chosen.ref)
+        except GitFailed as failed:
+            if (much := passed(failed.stderr, request.limits)) is not None:
+                return remember(refused, request, chosen.commit, much)
+            raise
         reply = _judged(request, quarantine, commit, chosen.name)
         # INVARIANT(promoted): only what passed the checks, and who is trusted, gets into the store.
         if reply.verdict is not None and not reply.verdict.reason:
@@ -228,8 +243,14 @@ def _pinned(request: Request, store: Store) -> str:
     return applied if applied and store.holds(applied) else ""
 
 
+def _trace(request: Request) -> Path:
+    """Return where git writes down the headers of https servers."""
+    return Path(request.store).with_suffix(".home") / "headers"
+
+
 def _collect(store: Store) -> None:
     """Tidy up while nothing else is to be done, once enough has come together."""
+    store.unpin(_MOST_PINS)
     if store.packs > _MOST_PACKS:
         store.collect()
 
@@ -334,11 +355,16 @@ def main() -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.update(child_environment(home, request.transport, request.url))
         os.environ.update(allocations(request.limits))
+        if request.transport == Transport.HTTPS:
+            os.environ.update(traced(_trace(request)))
         with lent(request.access, request.url, folder_of(Path(request.store))) as variables:
             os.environ.update(variables)
             reply = answer(request)
     except OSError:
         reply = UNWRITABLE
+    finally:
+        # What was killed before it came here is removed by the next one.
+        _trace(request).unlink(missing_ok=True)
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
 
