@@ -60,6 +60,17 @@ FLAWS: Final = {
         "faults/test_fault_remotes.py::test_a_redirect_is_not_followed",
         "flows/test_github_app.py::test_an_apps_signature_does_not_follow_a_redirect",
     ],
+    "a commit that crashes the compiler, and the server after every restart": [
+        "flows/test_gitops_trials.py",
+        "unit/gitops/test_proving.py",
+    ],
+    "a signer that the watched repository itself names": [
+        "unit/gitops/test_signatures.py::test_keys_that_the_repository_brings_are_not_trusted",
+        "flows/test_gitops_trust.py::test_a_commit_that_adds_its_own_key_is_refused",
+    ],
+    "an old signed commit pushed again": [
+        "flows/test_gitops_trust.py::test_an_old_signed_commit_does_not_come_back"
+    ],
     "one bad row that breaks everybody's map": [
         "faults/test_fault_poison.py::test_nonsense_in_a_column_is_its_own_rows_problem"
     ],

@@ -65,7 +65,7 @@ class MemoryRepository:
     def status(self) -> Mapping[str, Any]:
         return {"branch": "main", "attempts": self.syncs}
 
-    async def sync(self) -> None:
+    async def sync(self, *, retry: bool = False) -> None:
         self.syncs += 1
 
 

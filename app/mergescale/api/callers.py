@@ -162,8 +162,12 @@ class Repository(Protocol):
         """Return where following it stands, ready for JSON."""
         ...
 
-    async def sync(self) -> None:
-        """Look at it now; return once that is done, whether it went well or not."""
+    async def sync(self, *, retry: bool = False) -> None:
+        """Look at it now; return once that is done, whether it went well or not.
+
+        Args:
+            retry: try its newest commit even if it is in quarantine.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
 
 from mergescale.api.callers import Caller, needs
 from mergescale.api.openapi import ERRORS
@@ -32,10 +33,16 @@ def get_status(caller: Caller) -> dict[str, Any]:
     tags=["GitOps"],
     opt=needs(Scope.POLICY),
 )
-async def sync(caller: Caller) -> dict[str, Any]:
-    """Look at the repository now; answers with the status after that, good or bad."""
+async def sync(
+    caller: Caller,
+    retry: FromQuery[bool] = False,  # noqa: FBT002 - a query's parameter
+) -> dict[str, Any]:
+    """Look at the repository now; answers with the status after that, good or bad.
+
+    With `retry` a commit that the compiler did not survive is tried again.
+    """
     repository = repository_of(caller)
-    await repository.sync()
+    await repository.sync(retry=retry)
     return dict(repository.status())
 
 

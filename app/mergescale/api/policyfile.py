@@ -239,8 +239,9 @@ def _replaced(snapshot: Snapshot, if_match: str | None) -> str | None:
 
 def _refused(snapshot: Snapshot, text: str, refused: PolicyRefused) -> Response[bytes]:
     """Say what is wrong with the policy, test by test."""
-    declaration, _ = declare(_files(snapshot, text), tested=False)
-    policy = None if declaration is None else declaration.policy
+    # What nothing can be said of was not survived: it is not read here again.
+    read = declare(_files(snapshot, text), tested=False) if refused.diagnostics else (None, ())
+    policy = None if read[0] is None else read[0].policy
     said = verdict(refused.diagnostics, policy)
     if not said.message:
         said = Verdict(refused.message, [Finding(errors=[refused.message])])

@@ -1,4 +1,7 @@
-"""``mergescale gitops``: the watched repository."""
+"""``mergescale gitops``: the watched repository.
+
+LIMIT(length): a short command for each thing that operators do about it.
+"""
 
 from __future__ import annotations
 
@@ -50,15 +53,17 @@ def show_status(session: Session) -> None:
 
 
 @app.command("sync")
+@click.option("--retry", is_flag=True, help="Try it even if the compiler did not survive it.")
 @online
-def sync(session: Session) -> None:
+def sync(session: Session, *, retry: bool) -> None:
     """Look at the repository now, and judge its newest commit again.
 
     Exit code 0 if that commit is in force, 3 if not.
     """
     if session.screen.terminal:
         session.screen.hint("► looking at the repository")
-    _show(session, session.server.inside("POST", "gitops", "sync", timeout_s=_SYNC_S))
+    query = {"retry": "true"} if retry else {}
+    _show(session, session.server.inside("POST", "gitops", "sync", query=query, timeout_s=_SYNC_S))
 
 
 @app.command("history")

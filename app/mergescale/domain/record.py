@@ -122,6 +122,21 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The commit that the compiler was tried on last; see ``state.trials``.
+
+    Attributes:
+        commit: full object id.
+        begun: how often, without that the end was written.
+        reason: why it is not tried any more, one CamelCase word; empty while it may be.
+    """
+
+    commit: str
+    begun: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
     """What replicas tell each other of the watched repository; one follows it, any is asked.
 
@@ -136,6 +151,7 @@ class Following:
         delivered: how far the deployment in force has come at each replica that said so; one that
             has no others beside it says nothing.
         approvals: of commits that are not in force yet, oldest first.
+        trial: of a commit that is being tried, or is in quarantine; None for neither.
     """
 
     status: str = ""
@@ -147,6 +163,7 @@ class Following:
     override: Override | None = None
     delivered: tuple[Delivered, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    trial: Trial | None = None
 
     @property
     def wishes(self) -> tuple[object, ...]:

@@ -5,14 +5,14 @@ For tailnets that follow no repository and whose operators allowed it.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import structlog
 
 from mergescale.domain.declaration import Deployment, fingerprint
 from mergescale.gitops.messages import Found
-from mergescale.gitops.stages import Attempt, prepare
+from mergescale.gitops.proving import Proving
+from mergescale.gitops.stages import Attempt
 from mergescale.kernel.clock import Clock
 from mergescale.policy.policyfile import with_policy
 from mergescale.state import policies
@@ -30,10 +30,12 @@ class Direct:
     Args:
         engine: of the tailnet.
         clock: for the record.
+        proving: tries them before.
     """
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, proving: Proving | None = None) -> None:
         self._engine = engine
+        self._proving = proving or Proving(engine)
         self._clock = clock
 
     async def put(self, text: str, *, author: str, over: str | None) -> Attempt:
@@ -45,7 +47,8 @@ class Direct:
             over: `state.policies.in_force` that it replaces, None for whatever it is.
 
         Raises:
-            BadCommit: a stage refused it.
+            BadCommit: a stage refused it, or the compiler did not survive it.
+            Transient: it could not be tried.
             PolicyMoved: something else than `over` is in force.
             StoreUnavailable: the database did not take it.
             EngineStopped: too late.
@@ -61,7 +64,7 @@ class Direct:
             files=with_policy(None if held is None else held.files, text),
             faults=[],
         )
-        attempt = await asyncio.to_thread(prepare, found, snapshot)
+        attempt = await self._proving.prepare(found, snapshot)
         deployment = Deployment(
             commit=found.commit,
             files=found.files,

@@ -22,9 +22,10 @@ from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transien
 from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
 from mergescale.gitops.kept import committed_of, deployed
 from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.proving import Proving
 from mergescale.gitops.sharing import Sharing
 from mergescale.gitops.source import Source
-from mergescale.gitops.stages import Attempt, BadCommit, prepare
+from mergescale.gitops.stages import Attempt, BadCommit
 from mergescale.gitops.status import WANTED, CommitInfo, ConditionName, Status, fresh, problems
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
@@ -51,6 +52,7 @@ class Reconciler:
 
     Attributes:
         sharing: between this replica and the others.
+        proving: tries a commit before it is judged.
         listeners: told the status before and after each attempt. They must not block, and are told
             the same again after a restart.
         safeguards: what a good commit has to pass before it comes into force.
@@ -69,6 +71,7 @@ class Reconciler:
         self._engine = engine
         self.sharing = Sharing(engine)
         self.safeguards = Safeguards()
+        self.proving = Proving(engine)
         self._fetcher = fetcher
         self._clock = clock
         self._status = fresh(
@@ -129,7 +132,7 @@ class Reconciler:
             if not isinstance(reply, Found) or reply.commit == applied:
                 return None
         self._demand(reply)
-        return await asyncio.to_thread(prepare, reply, snapshot)
+        return await self.proving.prepare(reply, snapshot)
 
     @property
     def thaws_s(self) -> float | None:
@@ -205,6 +208,7 @@ class Reconciler:
     async def _look(self, *, retry: bool) -> None:
         """Fetch; judge what is new; say again what is not."""
         applied = _followed(self._engine.snapshot.deployment)
+        self.proving.warm()
         judged = "" if retry or self._is_outdated(applied) else self._judged
         try:
             reply = await self._ask(judged, applied)
@@ -254,11 +258,12 @@ class Reconciler:
         self._wishes, self._figures = snapshot.following.wishes, ""
         try:
             self._demand(found)
-            attempt = await asyncio.to_thread(prepare, found, snapshot)
-            now = self._clock.now()
-            passed = await asyncio.to_thread(admit, attempt, self.safeguards, now)
-            self._figures = passed.figures
-            await self._apply(attempt, passed)
+            async with self.proving.judging(found.commit, self._fence):
+                attempt = await self.proving.prepare(found, snapshot)
+                now = self._clock.now()
+                passed = await asyncio.to_thread(admit, attempt, self.safeguards, now)
+                self._figures = passed.figures
+                await self._apply(attempt, passed)
         except Transient as error:
             self._tell(applied=False, reason=error.reason, message=error.message)
             raise

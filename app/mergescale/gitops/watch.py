@@ -16,6 +16,7 @@ from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.gates import Safeguards
 from mergescale.gitops.messages import Found
 from mergescale.gitops.probe import Fingerprint, fingerprint
+from mergescale.gitops.proving import Proving
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt
@@ -85,6 +86,15 @@ class Watcher:
     def listeners(self) -> list[Callable[[Status, Status], None]]:
         """Who is told of each look; see `Reconciler.listeners`."""
         return self._reconciler.listeners
+
+    @property
+    def proving(self) -> Proving:
+        """What tries commits."""
+        return self._reconciler.proving
+
+    @proving.setter
+    def proving(self, proving: Proving) -> None:
+        self._reconciler.proving = proving
 
     @property
     def shown(self) -> Mapping[str, Any]:

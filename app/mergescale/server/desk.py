@@ -32,7 +32,7 @@ class Desk:
 def desks(parts: Sequence[Parts]) -> Mapping[TailnetName, Desk]:
     """Return a desk for each tailnet that follows no repository."""
     return {
-        part.engine.snapshot.tailnet: Desk(Direct(part.engine, part.clock))
+        part.engine.snapshot.tailnet: Desk(Direct(part.engine, part.clock, part.proving))
         for part in parts
         if part.watcher is None
     }

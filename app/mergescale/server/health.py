@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from mergescale.api.health import Check, Checked, Health
 from mergescale.gitops.keeper import Keeper
+from mergescale.gitops.proving import Proving
 from mergescale.gitops.status import WANTED, ConditionName
 from mergescale.gitops.steering import Steering
 from mergescale.gitops.watch import Watcher
@@ -41,13 +42,20 @@ class Followed:
     steering: Steering
     webhook: Webhook
     credential: Keeper
+    proving: Proving
 
     def status(self) -> Mapping[str, Any]:
         """Return where following it stands, ready for JSON."""
         return {**self.watcher.shown, "webhook": self.webhook.shown()}
 
-    async def sync(self) -> None:
-        """Look at it now, and judge its newest commit again even if it has not moved."""
+    async def sync(self, *, retry: bool = False) -> None:
+        """Look at it now, and judge its newest commit again even if it has not moved.
+
+        Args:
+            retry: also if it is in quarantine.
+        """
+        if retry:
+            await self.proving.forgive()
         await self.watcher.sync(retry=True)
 
 

@@ -130,6 +130,7 @@ async def _stop(server: Server, others: list[asyncio.Task[None]]) -> None:
         server.stun.stop()
     for part in server.parts:
         part.presence.stop()
+        part.proving.close()
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)

@@ -183,6 +183,7 @@ class Settings(BaseSettings):
         repository: shorthand for the default tailnet's repository URL.
         branch, path: the same for its branch and folder.
         tailnets: tailnet -> repository, for more than one.
+        compiler_timeout_s, compiler_memory_mib: what the compiler may take for one commit.
         policy_by_api: the API sets the policy of tailnets that follow no repository.
         tls_certificate, tls_key: PEM files; the main listener then speaks TLS.
         trusted_proxies: addresses and networks whose ``X-Forwarded-*`` headers are believed.
@@ -217,6 +218,8 @@ class Settings(BaseSettings):
     branch: str = "main"
     path: str = ""
     tailnets: dict[str, Repository] = Field(default_factory=dict)
+    compiler_timeout_s: float = Field(default=60.0, ge=1, le=3600)
+    compiler_memory_mib: int = Field(default=2048, ge=256)
     policy_by_api: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None

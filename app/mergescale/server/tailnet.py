@@ -14,11 +14,13 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Hub
 from mergescale.fanout.presence import Presence
 from mergescale.gitops.child import Fetcher
+from mergescale.gitops.containment import Bounds, Trials
 from mergescale.gitops.delivery import Delivery
 from mergescale.gitops.installations import Installations
 from mergescale.gitops.keeper import Keeper
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.overriding import Overrides
+from mergescale.gitops.proving import Proving
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.vault import Vault
 from mergescale.gitops.watch import Watcher
@@ -92,6 +94,7 @@ class Parts:
         delivery: counts who was sent what is in force.
         overrides: ends what operators wanted for a while.
         keeper: of the repository's credential; None without a repository.
+        proving: tries policies before they are taken.
     """
 
     engine: Engine
@@ -103,6 +106,7 @@ class Parts:
     outbox: Outbox
     delivery: Delivery
     overrides: Overrides
+    proving: Proving
     keeper: Keeper | None = None
 
     async def tell(self) -> None:
@@ -154,6 +158,15 @@ def presence_of(engine: Engine, replica: Replica) -> Presence:
     attendance = Presence(submit, asyncio.get_running_loop())
     replica.on_new_seat.append(attendance.repeat)
     return attendance
+
+
+def proving_of(engine: Engine, settings: Settings, watcher: Watcher | None) -> Proving:
+    """Return what tries the tailnet's policies before they are taken, by the watcher too."""
+    bounds = Bounds(settings.compiler_timeout_s, settings.compiler_memory_mib << 20)
+    proving = Proving(engine, Trials(settings.state_dir / "git", bounds))
+    if watcher is not None:
+        watcher.proving = proving
+    return proving
 
 
 def watcher_of(

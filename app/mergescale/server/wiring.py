@@ -76,6 +76,7 @@ from mergescale.server.tailnet import (
     Parts,
     keeper_of,
     presence_of,
+    proving_of,
     watcher_of,
 )
 from mergescale.server.takeover import Claim, Takeover
@@ -240,13 +241,24 @@ def _parts(
     delivery = Delivery(engine, hub, lambda: replica.seat, clock, told=told)
     keeper = keeper_of(engine, repository, base.vault(engine.snapshot.tailnet), clock)
     watcher = watcher_of(engine, repository, settings, clock, replica, delivery, keeper)
+    proving = proving_of(engine, settings, watcher)
     if watcher is not None:
         feed.add(watcher)
     letters = SqlLetters(base.database)
     outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
     overrides = Overrides(engine, past, clock)
     return Parts(
-        engine, hub, attendance, watcher, clock, replica, outbox, delivery, overrides, keeper
+        engine,
+        hub,
+        attendance,
+        watcher,
+        clock,
+        replica,
+        outbox,
+        delivery,
+        overrides,
+        proving,
+        keeper,
     )
 
 
@@ -335,6 +347,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
                 Steering(part.engine, core.past, part.watcher, part.clock),
                 webhooks[part.engine.snapshot.tailnet],
                 part.keeper,
+                part.proving,
             )
             for part in core.parts
             if part.watcher and part.keeper

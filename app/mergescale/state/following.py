@@ -219,7 +219,7 @@ def of_branch(decision: Decision[T], commit: str) -> Decision[T]:
         # Once: what comes after it is followed forward, and judged by the gates, again.
         told = snapshot.following
         left = tuple(one for one in told.approvals if one.commit != commit)
-        return _with(made, replace(told, accepted="", approvals=left))
+        return _with(made, replace(told, accepted="", approvals=left, trial=None))
 
     return decide
 

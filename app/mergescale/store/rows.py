@@ -17,7 +17,7 @@ from mergescale.domain.login import LoginState, PendingLogin
 from mergescale.domain.node import Node
 from mergescale.domain.posture import CustomAttribute
 from mergescale.domain.prefixes import Prefix, parse_prefix, sort_key
-from mergescale.domain.record import Approval, Delivered, Following, Hold, Override
+from mergescale.domain.record import Approval, Delivered, Following, Hold, Override, Trial
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.domain.user import Role, User
 from mergescale.kernel.ids import ApiKeyId, AuthKeyId, LoginId, NodeId, ReplicaId, UserId
@@ -290,6 +290,9 @@ def following_values(following: Following) -> Values:
             separators=(",", ":"),
         ),
         "approvals": msgspec.json.encode(following.approvals).decode(),
+        "trial_commit": "" if following.trial is None else following.trial.commit,
+        "trial_begun": 0 if following.trial is None else following.trial.begun,
+        "trial_reason": "" if following.trial is None else following.trial.reason,
     }
 
 
@@ -306,16 +309,20 @@ def following(row: Row[Any]) -> Following:
     override = None
     if row.override is not None:
         override = msgspec.json.decode(row.override, type=Override)
+    trial = None
+    if row.trial_commit:
+        trial = Trial(row.trial_commit, row.trial_begun, row.trial_reason)
     return Following(
-        row.status,
-        row.asked,
-        row.answered,
-        held,
-        skipped,
-        row.accepted,
-        override,
-        delivered,
-        msgspec.json.decode(row.approvals, type=tuple[Approval, ...]),
+        status=row.status,
+        asked=row.asked,
+        answered=row.answered,
+        held=held,
+        skipped=skipped,
+        accepted=row.accepted,
+        override=override,
+        delivered=delivered,
+        approvals=msgspec.json.decode(row.approvals, type=tuple[Approval, ...]),
+        trial=trial,
     )
 
 

@@ -293,6 +293,7 @@ class FollowingRow(_Row, table=True):
         override: JSON object of the fields of `domain.record.Override`; null for none.
         delivered: JSON list of `domain.record.Delivered`, each a list of its fields in order.
         approvals: JSON list of `domain.record.Approval`.
+        trial_commit: empty for no trial.
     """
 
     __tablename__ = "following"
@@ -313,6 +314,9 @@ class FollowingRow(_Row, table=True):
     override: str | None = Field(default=None, sa_type=Text)
     delivered: str = Field(sa_type=Text)
     approvals: str = Field(sa_type=Text)
+    trial_commit: str = Field(sa_type=Text)
+    trial_begun: int = _number()
+    trial_reason: str = Field(sa_type=Text)
 
 
 class DeploymentRow(_Row, table=True):

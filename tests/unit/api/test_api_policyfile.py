@@ -53,7 +53,7 @@ class Followed(MemoryRepository):
     def status(self) -> dict[str, Any]:
         return {"repository": "https://git.example.com/net/policy"}
 
-    async def sync(self) -> None:
+    async def sync(self, *, retry: bool = False) -> None:
         raise AssertionError("nobody asked for it")
 
 

@@ -17,7 +17,7 @@ class Followed(MemoryRepository):
     def status(self) -> dict[str, Any]:
         return {"repository": LINK}
 
-    async def sync(self) -> None:
+    async def sync(self, *, retry: bool = False) -> None:
         raise AssertionError("nobody asked for it")
 
 

@@ -77,7 +77,7 @@ class Watched:
     async def found(self, name: str) -> Checked:
         """Return what the check of one part finds."""
         nothing = cast("Any", None)
-        part = Parts(self.engine, nothing, nothing, None, nothing, self.replica, *[nothing] * 3)
+        part = Parts(self.engine, nothing, nothing, None, nothing, self.replica, *[nothing] * 4)
         relaying = Relaying(self.service, self.stun, lambda: self.listening)
         checks = health_checks(self.database, self.clock, [part], relaying, self.follower)
         return await api_health._look(checks[name])
@@ -223,6 +223,6 @@ async def test_without_others_and_without_a_relay_there_is_nothing_to_say(file: 
     """One process on SQLite has no lease to lose."""
     async with watched(file) as server:
         nothing = cast("Any", None)
-        part = Parts(server.engine, nothing, nothing, None, nothing, server.replica, *[nothing] * 3)
+        part = Parts(server.engine, nothing, nothing, None, nothing, server.replica, *[nothing] * 4)
         checks = health_checks(server.database, server.clock, [part])
     assert list(checks) == ["database", "clock", ENGINE]
