@@ -6,6 +6,7 @@ brings the newest one, and no process is left behind.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -16,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from mergescale.gitops.access import folder_of
 from mergescale.gitops.errors import Stalled, Transient, Waiting
 from mergescale.gitops.source import Source
-from support.aio import aio
+from support.aio import aio, until
 from support.authority import Authority
 from support.git_https import (
     Behaviour,
@@ -33,6 +35,7 @@ from support.git_https import (
     stalls,
     trickles,
 )
+from support.hostkey import HOST_KEY
 from support.remote_looks import Looker, looking
 from support.repositories import Repository
 
@@ -160,6 +163,26 @@ async def test_a_remote_that_is_down_or_silent_is_tried_again(tmp_path: Path) ->
         await site.fails("Unreachable")
         site.here.redirect(url)
         await site.recovers()
+
+
+@aio
+async def test_a_key_is_taken_away_from_whoever_is_killed(tmp_path: Path) -> None:
+    """A look that hangs is killed with its files; those of a killed server go at its next start."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        source = Source.parse(f"ssh://git@127.0.0.1:{port}/policy", timeout_s=30)
+        async with looking(source, tmp_path) as here:
+            folder = folder_of(here.store)
+            await here.keeper.generate(f"[127.0.0.1]:{port} {HOST_KEY}", by="a test")
+            look = asyncio.create_task(here.look())
+            await until((folder / "known_hosts").exists)
+            look.cancel()
+            await asyncio.wait({look})
+            assert not folder.exists()
+            folder.mkdir()
+            (folder / "key").write_text("of a server that was killed")
+        async with looking(source, tmp_path):
+            assert not folder.exists()
 
 
 @aio
