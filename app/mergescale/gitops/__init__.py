@@ -11,6 +11,8 @@ What must hold:
   branch moves; the last good one is in the store and outlives restarts and the remote.
 * The branch is followed forward only: rewritten history is refused and reported.
 * Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
+* What opens a repository goes in and never comes out (``keeper.py``): sealed in the ``vault.py``, for
+  one address, lent to git over stdin and the environment (``access.py``), never by an argument.
 * Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
 
 ``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell;
