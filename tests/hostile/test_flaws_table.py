@@ -55,6 +55,20 @@ FLAWS: Final = {
         _CREDENTIALS + "test_private_keys_are_seen_nowhere",
         "unit/api/test_api_credentials.py",
     ],
+    "a success although no check was carried out": [
+        "property/test_forge_reports.py::test_no_success_without_an_executed_check",
+        "flows/test_gitops_forge.py::test_zero_tests_are_no_success",
+    ],
+    "a late pending over a success": [
+        "property/test_forge_reports.py::test_what_is_final_is_never_followed_by_what_is_not",
+        "flows/test_gitops_forge.py::test_a_forge_in_trouble_is_told_later_and_blocks_nothing",
+    ],
+    "plans of forks, for whoever opens one": [
+        "unit/gitops/test_proposals.py::test_nothing_is_planned_of_forks_unless_they_are_allowed"
+    ],
+    "a forge's token in logs, answers and files": [
+        "flows/test_gitops_forge.py::test_the_token_is_nowhere_to_be_read"
+    ],
     "a stored token sent to a new address, or after a redirect": [
         _CREDENTIALS + "test_a_changed_address_is_never_sent_the_old_ones_token",
         "faults/test_fault_remotes.py::test_a_redirect_is_not_followed",

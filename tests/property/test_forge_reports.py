@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,24 +17,9 @@ from support.clock import FakeClock
 from support.letters import MemoryLetters, dispatching, working
 
 COMMITS = ("a" * 40, "b" * 40)
-REASONS = (
-    "",
-    "Valid",
-    "Invalid",
-    "NotReached",
-    "Suspended",
-    "Frozen",
-    "Skipped",
-    "StoreUnavailable",
-)
-NAMES = ("Fetched", "Verified", "Valid", "Tested", "Planned", "Applied", "Delivered", "Stalled")
-
-states = st.sampled_from([None, True, False])
-conditions = st.fixed_dictionaries(
-    {name: st.tuples(states, st.sampled_from(REASONS), st.sampled_from(["", "1/2 nodes", "x:1:2"])) for name in NAMES}
-)  # fmt: skip
-commits = st.none() | st.sampled_from(COMMITS)
-counts = st.none() | st.integers(0, 3)
+REASONS = ("NotReached", "Suspended", "StoreUnavailable")
+NAMES = ("Valid", "Tested", "Planned", "Applied", "Delivered")
+STATES = (None, True, False)
 
 
 def said(
@@ -50,17 +36,28 @@ def said(
     }
 
 
-@given(conditions, commits, commits, counts, counts, st.lists(st.sampled_from(COMMITS)))
-def test_no_success_without_an_executed_check(
-    told: dict[str, tuple[bool | None, str, str]],
-    target: str | None,
-    current: str | None,
-    files: int | None,
-    expectations: int | None,
-    skips: list[str],
-) -> None:
+def test_no_success_without_an_executed_check() -> None:
     """Of every status that there could be, true or not: success only on top of work, and of truth."""
-    found = of_branch(said(told, target, current), Ran(files, expectations), skips)
+    here, other = COMMITS
+    places = ((None, here), (here, here), (here, other), (here, None))
+    ran = tuple(product((None, 0, 2), (None, 0, 2)))
+    for states, reason, place, counts in product(
+        product(STATES, repeat=len(NAMES)), REASONS, places, ran
+    ):
+        told = {name: (state, reason, "x") for name, state in zip(NAMES, states, strict=True)}
+        check_reports(told, place, Ran(*counts), ())
+        check_reports(told, place, Ran(*counts), (here,))
+
+
+def check_reports(
+    told: Mapping[str, tuple[bool | None, str, str]],
+    place: tuple[str | None, str | None],
+    ran: Ran,
+    skips: tuple[str, ...],
+) -> None:
+    """Assert that each success is one."""
+    target, current = place
+    found = of_branch(said(told, target, current), ran, skips)
     assert len({one.check for one in found}) == len(found)
     truth = {Check.VALIDATE: "Valid", Check.TEST: "Tested", Check.PLAN: "Planned"}
     for report in found:
@@ -68,13 +65,16 @@ def test_no_success_without_an_executed_check(
             continue
         assert report.ran >= 1
         assert told[truth.get(report.check, "Applied")][0] is True
-        if report.check is Check.TEST:
-            assert expectations
-        if report.check is Check.VALIDATE:
-            assert files != 0
-        if report.check is Check.APPLIED:
-            assert target == current
-            assert told["Delivered"][0] is not False
+        match report.check:
+            case Check.TEST:
+                assert ran.expectations
+            case Check.VALIDATE:
+                assert ran.files != 0
+            case Check.APPLIED:
+                assert target == current
+                assert told["Delivered"][0] is not False
+            case _:
+                pass
 
 
 @given(st.sampled_from(Check), st.integers(-3, 3))

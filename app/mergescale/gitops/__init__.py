@@ -14,6 +14,10 @@ What must hold:
 * What opens a repository goes in and never comes out (``keeper.py``): sealed in the ``vault.py``, for
   one address, lent to git over stdin and the environment (``access.py``), never by an argument.
 * Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
+* What the outside is told goes through the database first (``outbox.py``), never holds up a look, and
+  a check that looked at nothing is no success there (``reports.py``).
+* Pull requests are those that the forge's API lists (``forges/``); each is merged for trial in a
+  quarantine (``trial.py``) and judged by the stages of the branch (``verdicts.py``).
 
 ``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell;
 ``notices/`` tells people and programs what has changed.

@@ -9,6 +9,7 @@ from typing import Any
 
 from mergescale.domain.letter import Letter
 from mergescale.gitops.outbox import KEPT, MAX_NOTED, Retry, Undeliverable
+from mergescale.gitops.watch import Pace
 from mergescale.state.ports import Fence
 from support.aio import aio, turns, until
 from support.clock import START, FakeClock
@@ -122,6 +123,35 @@ async def test_what_the_outside_asks_to_wait_is_waited() -> None:
     (waited,) = (one for one in pauses.slept_s if one > 1)
     assert 90 <= waited <= 100
     assert letters.kept[HOME, "forge", "a"].letter.attempts == 1
+
+
+@aio
+async def test_news_do_not_shorten_what_is_waited() -> None:
+    """Whoever was told to wait is not asked again because there is more to say."""
+    forge, letters, clock = (
+        Outside(Retry("slow down", after_s=90, everything=True)),
+        MemoryLetters(),
+        FakeClock(),
+    )
+    over = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if seconds > 60:
+            await over.wait()
+        await asyncio.sleep(0)
+
+    async with working(letters, clock, pace=Pace(sleep, lambda: 0.5)) as outbox:
+        outbox.register("forge", forge.deliver)
+        outbox.say("forge", "a", say("success"))
+        await turns()
+        async with dispatching(outbox):
+            await until(lambda: not forge.refusals)
+            outbox.say("forge", "b", say("success"))
+            await turns(50)
+            assert forge.heard == []
+            clock.advance(timedelta(seconds=100))
+            over.set()
+            await until(lambda: len(forge.heard) == 2)
 
 
 @aio
