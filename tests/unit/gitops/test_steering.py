@@ -29,6 +29,7 @@ HOME = TailnetName("default")
 CLOSED = '{"acls": []}'
 OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'
 ROLES = '{"acls": [], "groups": {"group:ops": ["ana@example.com"]}}'
+FAILING = '{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:22"]}]}'
 SOURCE = Source.parse("/srv/policy.git")
 GONE = Transient("Unreachable", "the remote is gone")
 
@@ -213,6 +214,24 @@ async def test_texts_that_mean_nothing_today_change_nothing() -> None:
         for commit, error in (("f" * 40, NotFound), ("--all", Invalid), ("0000000", Conflict)):
             with pytest.raises(error):
                 await here.steering.rollback(commit, reason="back", by="ana")
+
+
+@aio
+async def test_what_fails_its_own_tests_today_is_not_put_back() -> None:
+    """Going back goes through all the stages too; the operator is told the place."""
+    async with world() as here:
+        good = await here.commit(CLOSED)
+        held = here.engine.snapshot.deployment
+        assert held is not None
+        # As if somebody that its tests name had left since.
+        object.__setattr__(held, "files", {"policy.hujson": FAILING})
+        await here.commit(OPEN)
+        before = here.engine.snapshot
+        with pytest.raises(
+            Invalid, match=f"{good[:12]} cannot be put in force again: policy.hujson:1:"
+        ):
+            await here.steering.rollback(good, reason="back", by="ana")
+        assert here.engine.snapshot is before
 
 
 @aio
