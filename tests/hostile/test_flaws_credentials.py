@@ -89,6 +89,14 @@ class Watch:
             if spelled in told or spelled in told.replace(b"\n", b"").replace(rb"\n", b"")
         ]
 
+    def during(self, folder: Path) -> None:
+        """Take what lies below a folder in the middle of a look."""
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                told = path.read_bytes()
+                with self.lock:
+                    self.seen[f"during a look {path.name} {len(self.seen)}"] = told
+
     def files(self, folder: Path) -> list[str]:
         """Take all files below a folder; return their names."""
         names = []
@@ -200,6 +208,7 @@ def test_tokens_are_seen_nowhere(tmp_path: Path) -> None:
         def observed(inner: Callable[[Exchange, Asked], None]) -> None:
             def behave(exchange: Exchange, asked: Asked) -> None:
                 watch.processes()
+                watch.during(site.server.state_dir / "git")
                 inner(exchange, asked)
 
             remote.behave = behave
@@ -231,6 +240,7 @@ def test_tokens_are_seen_nowhere(tmp_path: Path) -> None:
         site.look_around()
         site.run_around()
         site.server.stop()
+        assert any("Recv header" in str(told) for told in watch.seen.values())
         # The right one reached the right one, and nobody else.
         assert {bearer(TOKEN), bearer(ROTATED)} <= remote.sent("Authorization")
         assert elsewhere.asked == []

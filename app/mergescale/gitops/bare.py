@@ -80,6 +80,8 @@ _HARDENED: Final[tuple[str, ...]] = (
     "fetch.writeCommitGraph=false",
     "submodule.recurse=false",
     "http.followRedirects=false",
+    # Whichever curl there is: of HTTP/2 it traces headers in ways that some git does not redact.
+    "http.version=HTTP/1.1",
     "http.lowSpeedLimit=1000",
     "http.lowSpeedTime=20",
     "gc.auto=0",
