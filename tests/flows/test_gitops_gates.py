@@ -34,8 +34,9 @@ def test_an_approved_plan_lets_a_refused_commit_pass(tmp_path: Path) -> None:
         assert '"admin"' in users
         bad = repository.commit("nobody rules", users=users.replace('"admin"', '"auditor"'))
         assert cli("gitops", "sync").code == 3
-        shown = cli("gitops", "status").out
-        assert "lockout: nobody is an administrator any more (1 were)" in shown
+        shown = cli("gitops", "status")
+        assert "lockout: nobody is an administrator any more (1 were)" in shown.out
+        assert f"mergescale gitops approve {bad[:12]} --reason" in shown.err
         assert in_force() == good
         assert cli("inventory", "export", "--out", str(inventory)).code == 0
         ahead = cli("gitops", "plan")

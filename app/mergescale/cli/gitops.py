@@ -36,6 +36,8 @@ _DIFFERS: Final = 2
 _BAD: Final = frozenset({"Stalled", "Suspended", "Drifted"})
 #: The one that is false for a moment after every commit, and for as long as one client is slow.
 _UNDER_WAY: Final = "Delivered"
+#: Reasons for which a commit waits that an approval ends.
+_APPROVABLE: Final = frozenset({"GateRefused", "Frozen"})
 _reason: Final = click.option(
     "--reason", required=True, metavar="TEXT", help="Why; kept, and shown with the status."
 )
@@ -356,6 +358,9 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     )
     for problem in status["problems"]:
         screen.line(f"\n{printable_lines(problem['rendered'])}")
+    if any(one["reason"] in _APPROVABLE for one in status["conditions"]):
+        commit = status["target"]["commit"][:12] if status["target"] else "COMMIT"
+        screen.hint(f"to let it pass all the same: mergescale gitops approve {commit} --reason …")
 
 
 def _approved(one: dict[str, Any]) -> str:
