@@ -62,10 +62,12 @@ def _drifted(snapshot: Snapshot, said: Mapping[str, Any]) -> dict[str, Any]:
     if branch == in_force:
         return _condition(DRIFTED, False, "InStep", "", since)
     message = f"{in_force[:12]} is in force, the branch says {branch[:12]}"
+    held = snapshot.following.held
+    if held is not None and held.pinned:
+        return _condition(DRIFTED, True, "Pinned", message, since)
     if rolled_back:
         return _condition(DRIFTED, True, "RolledBack", message, since)
-    held = snapshot.following.held
-    reason = "NotApplied" if held is None else "Pinned" if held.pinned else "Suspended"
+    reason = "NotApplied" if held is None else "Suspended"
     refused = [one["since"] for one in said["conditions"] if one["name"] == "Applied"]
     return _condition(DRIFTED, True, reason, message, refused[0] if refused else since)
 

@@ -352,7 +352,7 @@ async def test_a_pinned_commit_stays_until_somebody_resumes() -> None:
             "Pinned",
             f"{first[:12]} is pinned by ana: audit",
         )
-        assert here.said("Drifted")[:2] == (True, "RolledBack")
+        assert here.said("Drifted")[:2] == (True, "Pinned")
         assert here.shown()["suspended"]["pinned"] == first
         assert here.engine.snapshot.following.skipped == ()
         before = here.engine.snapshot.deployment
