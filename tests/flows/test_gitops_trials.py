@@ -187,6 +187,8 @@ async def test_a_trial_that_is_given_up_leaves_nothing_behind(tmp_path: Path) ->
     """As when the server stops in the middle of one."""
     async with trials(tmp_path) as tried:
         trying, pid = await begun(tried, large())
+        # It does not end by itself.
+        os.kill(pid, signal.SIGSTOP)
         trying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await trying

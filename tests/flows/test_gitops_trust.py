@@ -93,6 +93,7 @@ async def test_an_unsigned_commit_changes_nothing_until_it_is_signed(tmp_path: P
             "Verified": (False, "Unsigned"),
             "Valid": (None, "NotReached"),
             "Tested": (None, "NotReached"),
+            "Planned": (None, "NotReached"),
             "Applied": (False, "Unsigned"),
             "Stalled": (True, "Unsigned"),
         }

@@ -82,10 +82,12 @@ async def test_a_trial_is_written_down_before_it_begins_and_ends_with_the_commit
         here.trials.gate.clear()
         looking = asyncio.create_task(here.reconciler.sync())
         await until(lambda: here.trials.runs)
-        assert (here.trial, here.applied) == (Trial(commit, 1), None)
+        assert here.where() == (None, Trial(commit, 1))
+        begun = here.engine.snapshot.revision
         here.trials.gate.set()
         await looking
-        assert (here.trial, here.applied) == (None, commit)
+        assert here.where() == (commit, None)
+        assert here.engine.snapshot.revision == begun + 1
 
 
 @pytest.mark.parametrize("reason", [CRASHED, TIMEOUT, STARVING])
