@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from mergescale.domain.declaration import Deployment, fingerprint
+from mergescale.gitops.errors import Transient
 from mergescale.gitops.messages import Found
 from mergescale.gitops.proving import Proving
 from mergescale.gitops.stages import Attempt
@@ -17,6 +18,7 @@ from mergescale.kernel.clock import Clock
 from mergescale.policy.policyfile import with_policy
 from mergescale.state import policies
 from mergescale.state.engine import Engine
+from mergescale.state.ports import StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -48,9 +50,8 @@ class Direct:
 
         Raises:
             BadCommit: a stage refused it, or the compiler did not survive it.
-            Transient: it could not be tried.
             PolicyMoved: something else than `over` is in force.
-            StoreUnavailable: the database did not take it.
+            StoreUnavailable: it could not be tried, or the database did not take it.
             EngineStopped: too late.
         """
         snapshot, now = self._engine.snapshot, self._clock.now()
@@ -64,7 +65,10 @@ class Direct:
             files=with_policy(None if held is None else held.files, text),
             faults=[],
         )
-        attempt = await self._proving.prepare(found, snapshot)
+        try:
+            attempt = await self._proving.prepare(found, snapshot)
+        except Transient as error:
+            raise StoreUnavailable(error.message, help=error.help) from error
         deployment = Deployment(
             commit=found.commit,
             files=found.files,

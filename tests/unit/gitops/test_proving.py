@@ -244,7 +244,10 @@ async def test_a_policy_that_comes_over_the_api_is_tried_too() -> None:
         with pytest.raises(Contained):
             await direct.put(GOOD, author="ana", over=None)
         assert (len(here.trials.runs), here.applied, here.trial) == (1, None, None)
+        here.trials.harm = Transient("CompilerUnavailable", "no room")
+        with pytest.raises(StoreUnavailable, match="no room"):
+            await direct.put(GOOD, author="ana", over=None)
         here.trials.harm = None
         await direct.put(GOOD, author="ana", over=None)
-        assert (len(here.trials.runs), here.trial) == (2, None)
+        assert (len(here.trials.runs), here.trial) == (3, None)
         assert here.applied is not None
