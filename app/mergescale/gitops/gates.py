@@ -17,11 +17,12 @@ import structlog
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.record import Approval
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.errors import HeldBack, ReconcileError
+from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled
 from mergescale.gitops.freeze import Freeze, Window, freeze_at
 from mergescale.gitops.messages import Found
-from mergescale.gitops.stages import Attempt
+from mergescale.gitops.stages import Attempt, BadCommit
 from mergescale.gitops.status import time_json
+from mergescale.kernel.errors import Refusal
 from mergescale.netmap.inventory import revision_of
 from mergescale.plan.build import Side, make_plan, tree_of
 from mergescale.plan.gates import Judgement, Limits, judge
@@ -110,7 +111,22 @@ def admit(attempt: Attempt, safeguards: Safeguards, now: datetime) -> Passed:
 
     Raises:
         GateRefused, Frozen: it does not come into force by itself.
+        BadCommit: asking broke; it is not tried again, so that it does not keep the server busy.
+        Stalled: the domain says no to it.
     """
+    try:
+        return _admit(attempt, safeguards, now)
+    except ReconcileError:
+        raise
+    except Refusal as error:
+        raise Stalled("Refused", error.message, help=error.help) from error
+    except Exception as error:
+        log.exception("gitops.gates-broke", commit=attempt.found.commit)
+        message = "the server failed to plan this commit"
+        raise BadCommit("valid", "InternalError", message) from error
+
+
+def _admit(attempt: Attempt, safeguards: Safeguards, now: datetime) -> Passed:
     commit, base = attempt.found.commit, attempt.against
     head = proposed(attempt, now)
     judged = judge(base, head, safeguards.limits)

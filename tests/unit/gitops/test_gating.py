@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mergescale.domain.record import Drop, Presence, Put
+from mergescale.gitops import gates
 from mergescale.gitops.freeze import Window
 from mergescale.gitops.gates import Safeguards
 from mergescale.gitops.reconcile import Reconciler
@@ -302,3 +303,27 @@ async def test_a_suspended_commit_that_gates_refuse_says_both() -> None:
         await here.commit(NONE)
         assert here.said("Suspended", "Planned")["Suspended"][0] is True
         assert here.said("Planned")["Planned"][1] == "GateRefused"
+
+
+@aio
+async def test_a_commit_on_which_the_gates_break_is_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is refused as any that a stage breaks on, and what is in force stays."""
+
+    def breaking(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with tailnet() as here:
+        good = await here.commit(OPEN)
+        with monkeypatch.context() as patched:
+            patched.setattr(gates, "judge", breaking)
+            bad = await here.commit(PORTS)
+        await here.reconciler.sync()
+        assert here.applied == good
+        assert here.branch.looks[-1][:2] == (bad, good)
+        assert here.said("Applied")["Applied"] == (
+            False,
+            "InternalError",
+            "the server failed to plan this commit",
+        )
