@@ -224,7 +224,10 @@ class Outbox:
             try:
                 await self._keep()
                 failures = 0
-            except StoreUnavailable:
+            except Exception as error:
+                if not isinstance(error, StoreUnavailable):
+                    # What breaks the keeping of one must not end the server.
+                    log.exception("outbox.keeping-broke", tailnet=self._tailnet)
                 self._said.set()
                 await self._pace.sleep(self._backoff_s(failures))
                 failures += 1
@@ -260,9 +263,12 @@ class Outbox:
             channel.news.clear()
             try:
                 pause = await self._round(channel)
-            except StoreUnavailable:
+            except Exception as error:
                 channel.failures += 1
                 pause = _Pause(self._backoff_s(channel.failures), whatever=True)
+                if not isinstance(error, StoreUnavailable):
+                    # A channel that breaks must end neither the others nor the server.
+                    log.exception("outbox.channel-broke", channel=channel.name)
             if pause.whatever:
                 await self._pace.sleep(pause.left_s)
             else:

@@ -194,6 +194,11 @@ class Proposals:
                     self._tell(error.message)
                     after_s = error.after_s if isinstance(error, Retry) else None
                     await asyncio.sleep(after_s or _backoff_s(failures))
+                except Exception:
+                    # A round that breaks must end neither the rounds nor the server.
+                    failures += 1
+                    log.exception("pulls.round-broke")
+                    await asyncio.sleep(_backoff_s(failures))
         finally:
             await self._trials.close()
             await self._forge.close()
@@ -312,7 +317,7 @@ class Proposals:
         ]
         pause_s = 0.0 if self._left else min([self._terms.poll_s, *waits_s])
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(pause_s, SPACING_S)):
+            async with asyncio.timeout(max(pause_s, 0.0)):
                 await self._looked.wait()
 
     def _tell(self, trouble: str) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import structlog
+
 from mergescale.domain.letter import Letter
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.forges.port import Forge, Note, State
@@ -28,6 +30,8 @@ from mergescale.gitops.status import Status
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine
 from mergescale.state.ports import StoreUnavailable
+
+log = structlog.get_logger()
 
 #: The outbox's channel of all of it.
 CHANNEL: Final = "forge"
@@ -101,9 +105,13 @@ class Reporter:
         self._newest = ""
         while True:
             self._looked.clear()
-            # What cannot be found out now is said a turn later.
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self.turn()
+            except StoreUnavailable:
+                pass  # it is said a turn later
+            except Exception:
+                # A turn that breaks must end neither the turns nor the server.
+                log.exception("reports.broke")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_S):
                     await self._looked.wait()

@@ -278,3 +278,25 @@ async def test_what_was_planned_before_a_restart_is_not_planned_again() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert here.forge.tried.count("7") == 1
+
+
+@aio
+async def test_a_round_that_breaks_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a forge answers, the server goes on, and looks again."""
+    monkeypatch.setattr(proposals, "_FIRST_RETRY_S", 0.0)
+
+    async with world() as here:
+        here.forge.open(7, GOOD)
+        asked, told = [], here.forge.open_pulls
+
+        async def confused(branch: str) -> Sequence[Pull]:
+            asked.append(branch)
+            if len(asked) == 1:
+                raise KeyError("number")
+            return await told(branch)
+
+        monkeypatch.setattr(Memory, "open_pulls", lambda _, branch: confused(branch))
+        task = asyncio.create_task(here.proposals.run(here.clock, here.outbox, here.letters))
+        await until(lambda: here.forge.tried)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from mergescale.gitops.forges.port import Note, Pull, State
 from mergescale.gitops.reporter import CHANNEL, Delivering, Reporter, Words
 from mergescale.state.engine import Engine
-from support.aio import aio, turns
+from support.aio import aio, turns, until
 from support.clock import FakeClock
 from support.journal import MemoryFeed, MemoryJournal
 from support.letters import HOME, MemoryLetters, dispatching, working
@@ -197,3 +198,18 @@ async def test_comments_and_statuses_of_pull_requests_go_the_same_way() -> None:
         reporter.comment(7, "<!-- plan -->\nhello")
         await turns(30)
         assert heard.comments == [(7, "<!-- plan -->\nhello")]
+
+
+@aio
+async def test_a_status_that_makes_no_sense_ends_nothing() -> None:
+    """The next turn reports again."""
+    shown: dict[str, Any] = {"target": {"commit": ONE}}
+    async with reporting(shown) as (reporter, heard):
+        task = asyncio.create_task(reporter.run())
+        await turns(30)
+        assert heard.statuses == []
+        shown.update(status(ONE, current=ONE, **GOOD))
+        reporter.listen(None, None)  # type: ignore[arg-type]
+        await until(lambda: heard.statuses)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
