@@ -98,6 +98,11 @@ def all_buried() -> Iterator[None]:
     assert children() - before == set()
 
 
+def left(folder: Path, name: str) -> list[Path]:
+    """Return the files of that name, wherever they are."""
+    return list(folder.rglob(name))
+
+
 def children() -> set[str]:
     """Return number, name and state of our children, the dead ones among them."""
     found = set()
@@ -136,6 +141,8 @@ async def test_an_answer_that_is_no_repository_is_told_apart(tmp_path: Path, cas
         assert type(trouble) is family
         if isinstance(trouble, Waiting):
             assert trouble.retry_after_s == (60 if "silent" in case else 7)
+        # What git wrote down of the answer, to find that out.
+        assert left(tmp_path, "headers") == []
         await site.recovers()
 
 

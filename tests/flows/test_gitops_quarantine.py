@@ -199,10 +199,10 @@ def test_locks_and_leavings_of_killed_processes_are_in_nobodys_way(
     (looking.store / left).write_text("12345 elsewhere\n")
     (looking.state / "policy.git-new").mkdir()
     (looking.state / "policy.git-fresh" / "objects").mkdir(parents=True)
-    inode = looking.store.stat().st_ino
+    (looking.store / "marked").touch()
     repository.commit(BETTER)
     assert looking.finds(known=first, applied=first).files == BETTER
-    assert looking.store.stat().st_ino == inode
+    assert (looking.store / "marked").exists()
     assert not (looking.store / left).exists() or left.startswith("objects")
 
 
@@ -228,9 +228,9 @@ def test_a_swap_that_was_killed_between_its_steps_is_put_right(tmp_path: Path) -
     looking.look()
     looking.store.rename(looking.state / "policy.git-old")
     (looking.state / "policy.git-fresh").mkdir()
-    inode = (looking.state / "policy.git-old").stat().st_ino
+    (looking.state / "policy.git-old" / "marked").touch()
     assert looking.look(known=first, applied=first).commit == first
-    assert looking.store.stat().st_ino == inode
+    assert (looking.store / "marked").exists()
     assert beside(looking) == {"policy.git", "policy.git-lock", "policy.home"}
 
 
@@ -306,3 +306,20 @@ def test_the_oldest_pins_go_when_there_are_too_many(tmp_path: Path) -> None:
         os.utime(pins / f"{at:040x}", (at, at))
     store.unpin(2)
     assert pinned(store.path) == {f"{at:040x}" for at in (3, 4)}
+
+
+def test_pins_move_with_the_store_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    """A commit that was in force and has left the branch is in the fresh store, too."""
+    repository = Repository(tmp_path / "repo")
+    first = repository.commit(GOOD)
+    looking = looker(repository.path, tmp_path / "state")
+    looking.look()
+    repository.commit(BETTER)
+    looking.look(known=first, applied=first)
+    damage_tip(looking.store)
+    (looking.store / "marked").touch()
+    other = repository.commit(BETTER, parent=None)
+    assert looking.finds().commit == other
+    assert not (looking.store / "marked").exists()
+    assert pinned(looking.store) == {first}
+    assert first in objects(looking.store)

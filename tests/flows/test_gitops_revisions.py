@@ -45,6 +45,7 @@ def test_the_newest_version_is_followed_and_a_newer_one_is_found(tmp_path: Path)
     found = looking.finds()
     assert (found.commit, found.name, found.files) == (second, "v1.10.0", policy(2))
     assert looking.finds(known=second).commit == second
+    assert looking.look(known=second) == Unchanged(second)
     before = fingerprint(repository.path, "refs/tags")
     fourth = repository.commit(policy(4))
     assert fingerprint(repository.path, "refs/tags") == before

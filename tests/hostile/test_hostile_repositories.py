@@ -82,6 +82,10 @@ ANIMALS: Final[list[tuple[str, Animal, str, str]]] = [
 ]
 
 
+#: What is left of a look, beside the repository and beside the store.
+AROUND: Final = ({"repo", "state"}, {"policy.git", "policy.git-lock", "policy.home"})
+
+
 @dataclass(slots=True)
 class Zoo:
     """A server's part that follows one repository, with everything around it in sight."""
@@ -153,7 +157,7 @@ async def _refused(tmp_path: Path, animal: Animal, reason: str, said: str) -> No
         await here.reconciler.sync()
         assert here.in_force == first
         store = tmp_path / "state" / "policy.git"
-        around, before = here.surroundings, objects(store)
+        before = objects(store)
         animal(here.repository, canary)
         for _ in range(2):
             await here.reconciler.sync(retry=True)
@@ -161,7 +165,7 @@ async def _refused(tmp_path: Path, animal: Animal, reason: str, said: str) -> No
             assert said in here.said[1]
             assert here.said[1].isprintable()
         assert here.in_force == first
-        assert here.surroundings == around
+        assert here.surroundings == AROUND
         assert not canary.exists()
         if reason not in {"Invalid", "Unreadable"} or "limits." in said:
             assert objects(store) == before
