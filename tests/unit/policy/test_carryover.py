@@ -236,3 +236,8 @@ def test_many_rules_keep_who_is_in_which_apart() -> None:
         f"{one}:{at + 1}": people.get(logins[at % 3], []) for at, one in enumerate(hosts)
     }
     assert sees(snapshot, "web") == {"laptop", "pad"}
+    rest = policy(json.dumps({"tagOwners": {"tag:web": []}, "acls": acls[1:]}))
+    after = replace(nodes, access=rest.resolve(nodes, access))
+    assert filter_of(after, "web") == [
+        one for one in filter_of(snapshot, "web") if one[1] != [f"{hosts[0]}:1"]
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
@@ -12,7 +13,7 @@ from mergescale.domain.record import Drop, Put
 from mergescale.domain.slots import Slots
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.ids import UserId
-from support.policies import chunks_of, filter_of, governed, sees, slot_of
+from support.policies import chunks_of, filter_of, governed, policy, sees, slot_of
 from support.worlds import named, node, routed, step
 
 NODES = "ana@example.com: laptop, phone; ben@example.com: desk; tag:web: web"
@@ -147,6 +148,53 @@ def test_chunk_names_follow_what_a_rule_says_not_where_it_stands() -> None:
 
     assert names == set(chunks_of(governed(NODES, text % same), "web"))
     assert names < set(chunks_of(governed(NODES, text % f"{other}, {rule}"), "web"))
+
+
+#: Each differs from another one in a single thing.
+RULES = [
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["tcp:80"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["tcp:81"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["udp:80"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["80"]},
+    {"src": ["tag:a"], "dst": ["tag:b"], "ip": ["tcp:80"]},
+    {"src": ["tag:a", "*"], "dst": ["tag:a"], "ip": ["tcp:80"]},
+    {"src": ["tag:a", "autogroup:danger-all"], "dst": ["tag:a"], "ip": ["tcp:80"]},
+    {"src": ["*"], "dst": ["tag:a"], "ip": ["tcp:80"]},
+    {"src": ["autogroup:danger-all"], "dst": ["tag:a"], "ip": ["tcp:80"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["tcp:80"], "srcPosture": ["posture:p"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "ip": ["tcp:80"], "srcPosture": ["posture:q"]},
+    {"src": ["tag:a"], "dst": ["10.1.0.0/16"], "ip": ["tcp:80"]},
+    {"src": ["tag:a"], "dst": ["10.1.0.0/16"], "ip": ["tcp:80"], "via": ["tag:a"]},
+    {"src": ["tag:a"], "dst": ["10.1.0.0/16"], "ip": ["tcp:80"], "via": ["tag:b"]},
+    {"src": ["tag:a"], "dst": ["10.2.0.0/16"], "ip": ["tcp:80"], "via": ["tag:b"]},
+    {"src": ["tag:a"], "dst": ["autogroup:internet"], "ip": ["tcp:80"], "via": ["tag:b"]},
+    {"src": ["tag:a"], "dst": ["tag:a"], "app": {"example.com/x": []}},
+    {"src": ["tag:a"], "dst": ["tag:a"], "app": {"example.com/y": []}},
+    {"src": ["tag:a"], "dst": ["tag:a"], "app": {"example.com/x": [1]}},
+    {"src": ["tag:a"], "dst": ["10.1.0.0/16"], "app": {"example.com/x": []}},
+    {"src": ["tag:a"], "dst": ["10.2.0.0/16"], "app": {"example.com/x": []}},
+]  # fmt: skip
+
+
+def names_of(*grants: object) -> list[str]:
+    """Return the names that the rules get."""
+    sections = {
+        "tagOwners": {"tag:a": [], "tag:b": []},
+        "postures": {"posture:p": ["node:os == 'linux'"], "posture:q": ["node:os == 'macos'"]},
+    }
+    return [rule.name for rule in policy(json.dumps({**sections, "grants": grants})).rules]
+
+
+def test_rules_that_differ_in_one_thing_have_different_names() -> None:
+    """Or one would be left out as the same as the other."""
+    assert len(set(names_of(*RULES))) == len(RULES)
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_a_rule_has_one_name_wherever_it_stands(number: int) -> None:
+    """Whatever it leads to: names, addresses, through routers, or as capabilities."""
+    rule, other = RULES[number], RULES[number - 1]
+    assert names_of(rule) == names_of(other, rule)[1:]
 
 
 def test_nodes_alike_share_a_chunk() -> None:
@@ -324,3 +372,39 @@ def test_a_device_that_is_tagged_and_moves_at_once_leaves_one_list_for_another()
     assert port_of(after, "one", 80).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
     assert port_of(after, "laptop", 9).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
     assert "100.64.9.9" in port_of(after, "one", 81).sources.texts
+
+
+def test_lists_follow_who_joins_and_who_leaves() -> None:
+    """Filters that were computed before as well."""
+    before = asked(governed(NODES, POLICY))
+
+    after = asked(step(before, [Drop(named(before, "phone"))]))
+    assert port_of(after, "web", 80).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
+
+    again = step(after, [Put(node(9, "pad", user=UserId(1)))])
+    assert port_of(again, "web", 80).sources.texts == (
+        "100.64.0.1", "100.64.0.9", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::9",
+    )  # fmt: skip
+
+
+def test_who_takes_no_part_is_nowhere_from_the_start() -> None:
+    """A policy resolved anew beside nodes that await approval knows the others only."""
+    before = governed(NODES, POLICY)
+    waiting = step(before, [Put(replace(named(before, "phone"), authorized=False))])
+
+    after = replace(waiting, access=policy(POLICY).resolve(waiting))
+
+    assert sees(after, "web") == {"laptop", "desk"}
+    assert port_of(after, "web", 80).sources.texts == ("100.64.0.1", "fd7a:115c:a1e0::1")
+
+
+def test_subnets_stay_listed_through_other_changes() -> None:
+    """One change after another, each of which makes the list of ``*`` anew."""
+    world = routed(governed(NODES, POLICY), "web", "10.7.0.0/16")
+    for number in (8, 9):
+        address = IPv4Address(f"100.64.9.{number}")
+        world = asked(step(world, [Put(replace(named(world, "phone"), ipv4=address))]))
+        world = asked(step(world, [Drop(named(world, "desk"))] if number == 8 else []))
+        world = step(world, [Put(node(10 + number, f"x{number}", user=UserId(2)))])
+
+    assert "10.7.0.0/16" in port_of(world, "x9", 9).sources.texts
