@@ -104,6 +104,17 @@ def test_what_comes_the_other_way_round_comes_from_whoever_the_grant_leads_to() 
     ]
 
 
+def test_what_every_address_may_use_is_known_to_all_nodes() -> None:
+    """`autogroup:danger-all` as source stands for all nodes where they get the companion."""
+    drive = {"tailscale.com/cap/drive": [{"shares": ["*"]}]}
+    world = under({"src": ["autogroup:danger-all"], "dst": ["tag:a"], "app": drive})
+
+    companion = {"tailscale.com/cap/drive-sharer": ""}
+    for name, number in (("laptop", 1), ("desk", 3), ("router", 5)):
+        own = [f"100.64.0.{number}/32", f"fd7a:115c:a1e0::{number}/128"]
+        assert grants_of(world, name) == [(["100.64.0.4", "fd7a:115c:a1e0::4"], own, companion)]
+
+
 def test_capabilities_among_ones_own_devices() -> None:
     """`autogroup:self` grants per person, companions included."""
     drive = {"tailscale.com/cap/drive": [{"shares": ["*"]}]}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
@@ -195,6 +198,29 @@ def test_a_rule_has_one_name_wherever_it_stands(number: int) -> None:
     """Whatever it leads to: names, addresses, through routers, or as capabilities."""
     rule, other = RULES[number], RULES[number - 1]
     assert names_of(rule) == names_of(other, rule)[1:]
+
+
+def test_a_rule_has_one_name_in_every_process() -> None:
+    """Replicas tell their clients the same, although sets have another order in each."""
+    tags = [f"tag:{letter}" for letter in "abcdefgh"]
+    rule = {"src": tags, "dst": ["10.1.0.0/16", "10.2.0.0/16"], "ip": ["*"], "via": tags}
+    text = json.dumps({"tagOwners": {tag: [] for tag in tags}, "grants": [rule]})
+    code = (
+        "import sys; from support.policies import policy; print(policy(sys.argv[1]).rules[0].name)"
+    )
+
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", code, text],
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+
+    assert names == {policy(text).rules[0].name}
 
 
 def test_nodes_alike_share_a_chunk() -> None:
