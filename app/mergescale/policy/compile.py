@@ -33,7 +33,6 @@ from mergescale.policy.principals import Principal, groups_of, named, principal
 from mergescale.policy.segments import cut
 from mergescale.policy.selectors import (
     DANGER_ALL,
-    SELF,
     Autogroup,
     Everyone,
     Host,
@@ -281,10 +280,9 @@ def _grants(rule: Rule, places: _Places) -> Iterator[_Flow]:
     yield _Flow(sources, _whole(holders), rule.origin, rule.capabilities)
     to_self = [one for one in holders if one is Wide.OWN_DEVICES]
     back = [_held(each) for one in rule.sources for each in places.targets(one)]
-    others = [one for one in rule.holders if not _is_self(one)]
     for returned in companions(rule.capabilities):
         yield _Flow(sources, _whole(to_self), rule.origin, returned)
-        yield _Flow(places.sources(others), _whole(back), rule.origin, returned)
+        yield _Flow(places.sources(rule.holders), _whole(back), rule.origin, returned)
 
 
 def _held(target: TargetKind) -> TargetKind:
@@ -293,10 +291,6 @@ def _held(target: TargetKind) -> TargetKind:
 
 def _whole(targets: Iterable[TargetKind]) -> tuple[_Reach, ...]:
     return tuple(_Reach(one, ALL_PORTS, ()) for one in targets)
-
-
-def _is_self(selector: Selector) -> bool:
-    return isinstance(selector, Autogroup) and selector.name == SELF
 
 
 def _name(flow: _Flow) -> str:

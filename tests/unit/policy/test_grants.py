@@ -10,7 +10,7 @@ import pytest
 from mergescale.domain.record import Put
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import Role
-from support.policies import diagnose, filter_of, governed, grants_of, sees
+from support.policies import diagnose, filter_of, governed, grants_of, policy, sees
 from support.worlds import routed, step
 
 NODES = "ana@example.com: laptop, phone; ben@other.org: desk; tag:a: web; tag:b: router, spare"
@@ -113,6 +113,23 @@ def test_what_every_address_may_use_is_known_to_all_nodes() -> None:
     for name, number in (("laptop", 1), ("desk", 3), ("router", 5)):
         own = [f"100.64.0.{number}/32", f"fd7a:115c:a1e0::{number}/128"]
         assert grants_of(world, name) == [(["100.64.0.4", "fd7a:115c:a1e0::4"], own, companion)]
+
+
+def test_each_part_of_a_grant_says_where_the_grant_stands() -> None:
+    """Packets, capabilities, and what comes the other way round."""
+    grant = json.dumps(
+        {
+            "src": ["autogroup:member"],
+            "dst": ["tag:a", "autogroup:self"],
+            "ip": ["*"],
+            "app": {"tailscale.com/cap/drive": []},
+        }
+    )
+    text = f'{{"tagOwners": {{"tag:a": []}}, "grants": [{grant}]}}'
+    found = policy(text)
+
+    places = [one.origin for one in (*found.rules, *found.own_rules)]
+    assert [text[one.offset_start : one.offset_end] for one in places] == [grant] * 6
 
 
 def test_capabilities_among_ones_own_devices() -> None:
