@@ -250,10 +250,12 @@ def test_a_server_that_is_killed_in_the_middle_of_a_trial_does_not_go_on_for_eve
     for _ in range(2):
         with ThreadPoolExecutor(1) as pool:
             starting = pool.submit(server.start)
-            eventually("it is tried", lambda: trying(server) > _IMPORTS_S, within_s=60)
-            assert server.process is not None
-            server.process.kill()
-            server.process.wait()
+            try:
+                eventually("it is tried", lambda: trying(server) > _IMPORTS_S, within_s=60)
+            finally:
+                assert server.process is not None
+                server.process.kill()
+                server.process.wait()
             # It died before it answered, or after.
             starting.exception()
     with serving(server):
