@@ -43,8 +43,8 @@ class Watched(MemoryRepository):
     def status(self) -> Mapping[str, Any]:
         return self.reconciler.sharing.shown(self.reconciler.status, here=True)
 
-    async def sync(self) -> None:
-        await self.reconciler.sync(retry=True)
+    async def sync(self, *, retry: bool = True) -> None:
+        await self.reconciler.sync(retry=retry)
 
     async def push(self, policy: str) -> str:
         commit = self.branch.commit(policy)

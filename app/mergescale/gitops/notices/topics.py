@@ -10,7 +10,7 @@
     override  gitopsOverrideBegan, or gitopsOverrideEnded
 
 What is not known, or is on its way between two states, leaves its topic as it was. One push is one
-notification: drift that follows from a refused commit or a rollback is told by these.
+notification: drift that follows from a refused commit, a pin or a rollback is told by these.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mergescale.gitops.notices.events import Event, State
 #: How long a remote is away before it is told; shorter ones are everyday life.
 LOST_AFTER: Final = timedelta(minutes=10)
 #: Reasons of `Drifted` that nothing else tells of.
-_ONLY_DRIFT: Final = frozenset({"Suspended", "Pinned"})
+_ONLY_DRIFT: Final = frozenset({"Suspended"})
 _MESSAGE_CHARS: Final = 400
 
 
