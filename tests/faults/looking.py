@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from mergescale.gitops.bare import child_environment
-from mergescale.gitops.messages import Request
-from mergescale.gitops.worker import answer
+from mergescale.gitops.git.bare import child_environment
+from mergescale.gitops.git.messages import Request
+from mergescale.gitops.git.worker import answer
 
 #: How git makes what it writes durable, and visible under its name.
 CALLS = "fsync,fdatasync,rename,link,unlink,mkdir"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mergescale.gitops.access import folder_of
 from mergescale.gitops.errors import Stalled, Transient, Waiting
-from mergescale.gitops.source import Source
+from mergescale.gitops.git.access import folder_of
+from mergescale.gitops.git.source import Source
 from support.aio import aio, until
 from support.authority import Authority
 from support.git_https import (

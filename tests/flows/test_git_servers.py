@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mergescale.gitops.source import Source
+from mergescale.gitops.git.source import Source
 from support.aio import aio
 from support.authority import Authority
 from support.git_servers import new_ssh_key, ssh_server, web_server

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from mergescale.gitops.credentials.installations import api_of, waiting_s
 from mergescale.gitops.errors import Waiting
-from mergescale.gitops.installations import api_of, waiting_s
-from mergescale.gitops.source import Source
+from mergescale.gitops.git.source import Source
 from support.aio import aio
 from support.authority import Authority
 from support.clock import START

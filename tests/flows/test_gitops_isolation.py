@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mergescale.gitops.child import Fetcher
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.limits import Limits
-from mergescale.gitops.messages import Found, Unchanged
-from mergescale.gitops.source import Source
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.limits import Limits
+from mergescale.gitops.git.messages import Found, Unchanged
+from mergescale.gitops.git.source import Source
 from support.aio import aio, until
 from support.repositories import Repository
 

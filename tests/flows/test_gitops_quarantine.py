@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mergescale.gitops.bare import Store
 from mergescale.gitops.errors import Stalled, Transient
-from mergescale.gitops.limits import Limits
-from mergescale.gitops.messages import Unchanged
+from mergescale.gitops.git.bare import Store
+from mergescale.gitops.git.limits import Limits
+from mergescale.gitops.git.messages import Unchanged
 from support.looks import Looker, looker
 from support.repositories import Repository
 
@@ -256,7 +256,7 @@ def test_a_worker_that_dies_lets_go_of_the_lock(tmp_path: Path) -> None:
     """The system does it, whatever kills the process."""
     held = tmp_path / "policy.git-lock"
     code = (
-        "import sys, time; from pathlib import Path; from mergescale.gitops.keeping import alone\n"
+        "import sys, time; from pathlib import Path; from mergescale.gitops.git.keeping import alone\n"
         "with alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "policy.git")]

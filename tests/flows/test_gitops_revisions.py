@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mergescale.gitops.child import Fetcher
 from mergescale.gitops.errors import Stalled
-from mergescale.gitops.messages import Unchanged
-from mergescale.gitops.probe import fingerprint
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.messages import Unchanged
+from mergescale.gitops.git.probe import fingerprint
+from mergescale.gitops.git.revisions import Followed
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.revisions import Followed
-from mergescale.gitops.source import Source
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.server.settings import Repository as Configured

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergescale.gitops.child import Fetcher
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.git.worker import MAX_FILE_BYTES
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.status import Status
 from mergescale.gitops.watch import Watcher
-from mergescale.gitops.worker import MAX_FILE_BYTES
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine
 from support.aio import aio, until

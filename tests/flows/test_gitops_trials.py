@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.containment import Bounds, Contained, Trials
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.messages import Found
+from mergescale.gitops.git.messages import Found
+from mergescale.gitops.trying.containment import Bounds, Contained, Trials
 from mergescale.kernel.ids import TailnetName
 from support.aio import aio, until
 from support.command_line import CommandLine

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mergescale.gitops.child import Fetcher
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.status import ConditionName, Status
-from mergescale.gitops.trust import Demands, Signatures, Untrusted
+from mergescale.gitops.trust.demands import Demands, Signatures, Untrusted
 from mergescale.kernel.ids import TailnetName
 from mergescale.state import following as wishes
 from mergescale.state.engine import Engine

@@ -22,13 +22,13 @@ from typing import Final
 
 import pytest
 
-from mergescale.gitops.bare import GitFailed, Store, child_environment
-from mergescale.gitops.child import Fetcher
 from mergescale.gitops.errors import Stalled
-from mergescale.gitops.limits import Limits
+from mergescale.gitops.git.bare import GitFailed, Store, child_environment
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.limits import Limits
+from mergescale.gitops.git.revisions import Followed
+from mergescale.gitops.git.source import Source, Transport
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.revisions import Followed
-from mergescale.gitops.source import Source, Transport
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine

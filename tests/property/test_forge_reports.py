@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergescale.gitops.forges.port import State
-from mergescale.gitops.reports import Check, Ran, Report, of_branch, passed
+from mergescale.gitops.forges.reports import Check, Ran, Report, of_branch, passed
 from support.clock import FakeClock
 from support.letters import MemoryLetters, dispatching, working
 

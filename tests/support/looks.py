@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from mergescale.gitops.child import Fetcher
-from mergescale.gitops.messages import Found, Unchanged
-from mergescale.gitops.source import Source
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.messages import Found, Unchanged
+from mergescale.gitops.git.source import Source
 
 
 class Looker:

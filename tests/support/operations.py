@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mergescale.domain.declaration import Declaration
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.kernel.ids import AuthKeyId, LoginId
 from mergescale.policy import repository
 from mergescale.state import authkeys, logins, nodes, presence, users

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergescale.gitops.child import Fetcher
-from mergescale.gitops.installations import Installations
-from mergescale.gitops.keeper import Keeper
+from mergescale.gitops.credentials.installations import Installations
+from mergescale.gitops.credentials.keeper import Keeper
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.vault import Vault
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mergescale.gitops.errors import ReconcileError, Stalled
-from mergescale.gitops.messages import Found, Unchanged
-from mergescale.gitops.trust import Signatures, Verdict
+from mergescale.gitops.git.messages import Found, Unchanged
+from mergescale.gitops.trust.demands import Signatures, Verdict
 
 _EPOCH_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 

@@ -6,7 +6,7 @@ import asyncio
 
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import ReconcileError
-from mergescale.gitops.messages import Found
+from mergescale.gitops.git.messages import Found
 
 
 class MemoryTrials:

@@ -18,7 +18,7 @@ from mergescale.cli.screen import Screen
 
 if TYPE_CHECKING:
     from mergescale.domain.declaration import Declaration
-    from mergescale.gitops.bare import Store
+    from mergescale.gitops.git.bare import Store
     from mergescale.netmap.inventory import Inventory
     from mergescale.plan.model import Plan
     from mergescale.plan.rendering import Review
@@ -145,7 +145,7 @@ def exit_code(found: Plan) -> PlanCode:
 
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
     """Read both sides; the second is the trial merge of the two."""
-    from mergescale.gitops.bare import GitFailed, Store
+    from mergescale.gitops.git.bare import GitFailed, Store
 
     with tempfile.TemporaryDirectory(prefix="mergescale-plan-") as scratch:
         try:
@@ -166,7 +166,7 @@ def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Text
 
 
 def _commit(store: Store, name: str) -> str:
-    from mergescale.gitops.bare import GitFailed
+    from mergescale.gitops.git.bare import GitFailed
 
     try:
         return store.resolve(name)
@@ -176,7 +176,7 @@ def _commit(store: Store, name: str) -> str:
 
 
 def _side(store: Store, tree: str, folder: str) -> _Texts:
-    from mergescale.gitops.worker import read_files
+    from mergescale.gitops.git.worker import read_files
 
     files, faults = read_files(store, tree, folder)
     if faults:

@@ -2,23 +2,27 @@
 
 What must hold:
 
-* Git runs only in a short-lived child process (``worker.py``) with a scrubbed environment and
-  resource limits, on bare objects; nothing is ever checked out. ``bare.py`` is the only module
+* Git runs only in a short-lived child process (``git/worker.py``) with a scrubbed environment and
+  resource limits, on bare objects; nothing is ever checked out. ``git/bare.py`` is the only module
   that touches GitPython.
-* URLs and refs come from configuration, pass our own grammar (``source.py``) and are never an
+* URLs and refs come from configuration, pass our own grammar (``git/source.py``) and are never an
   option, a format or a shell word.
 * A commit is attempted once. A bad one changes nothing and stays visible in the `Status` until the
   branch moves; the last good one is in the store and outlives restarts and the remote.
 * The branch is followed forward only: rewritten history is refused and reported.
 * Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
-* What opens a repository goes in and never comes out (``keeper.py``): sealed in the ``vault.py``, for
-  one address, lent to git over stdin and the environment (``access.py``), never by an argument.
+* What opens a repository goes in and never comes out (``credentials/keeper.py``): sealed in the
+  ``vault.py``, for one address, lent to git over stdin and the environment (``git/access.py``), never by an argument.
 * Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
 * What the outside is told goes through the database first (``outbox.py``), never holds up a look, and
-  a check that looked at nothing is no success there (``reports.py``).
+  a check that looked at nothing is no success there (``forges/reports.py``).
 * Pull requests are those that the forge's API lists (``forges/``); each is merged for trial in a
-  quarantine (``trial.py``) and judged by the stages of the branch (``verdicts.py``).
+  quarantine (``git/trial.py``) and judged by the stages of the branch (``forges/verdicts.py``).
 
-``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell;
-``notices/`` tells people and programs what has changed.
+``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell. Beside them:
+
+    git/          the child process that git runs in, and what is asked of it
+    trust/        signatures and committers       credentials/  what opens a private repository
+    trying/       the compiler in a bounded child operators/    roll back, pin, override, approve
+    forges/       statuses and pull requests      notices/      mail, chat, webhooks to the outside
 """

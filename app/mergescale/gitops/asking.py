@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.git.messages import Found, Unchanged
 
 
 class Fetches(Protocol):

@@ -11,9 +11,9 @@ import structlog
 
 from mergescale.domain.declaration import Deployment, fingerprint
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.messages import Found
-from mergescale.gitops.proving import Proving
+from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.policy.policyfile import with_policy
 from mergescale.state import policies

@@ -19,7 +19,7 @@ from mergescale.domain.record import Approval
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled
 from mergescale.gitops.freeze import Freeze, Window, freeze_at
-from mergescale.gitops.messages import Found
+from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt, BadCommit
 from mergescale.gitops.status import time_json
 from mergescale.kernel.errors import Refusal

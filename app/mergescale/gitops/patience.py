@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from mergescale.gitops.messages import Failed, Request
+from mergescale.gitops.git.messages import Failed, Request
 
 #: LIMIT: seconds that are waited for whoever asks for more, or does not say how many.
 _LONGEST_S: Final = 3600.0

@@ -13,7 +13,7 @@ from typing import Final
 
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.gates import proposed
-from mergescale.gitops.messages import Found
+from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict

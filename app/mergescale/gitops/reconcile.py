@@ -16,17 +16,17 @@ from datetime import datetime
 import structlog
 
 from mergescale.domain.declaration import Deployment
-from mergescale.gitops import trust
 from mergescale.gitops.asking import Fetches
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transient
 from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
-from mergescale.gitops.kept import committed_of, deployed
-from mergescale.gitops.messages import Found, Unchanged
-from mergescale.gitops.proving import Proving
+from mergescale.gitops.git.messages import Found, Unchanged
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.operators.kept import committed_of, deployed
 from mergescale.gitops.sharing import Sharing
-from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt, BadCommit
 from mergescale.gitops.status import WANTED, CommitInfo, ConditionName, Status, fresh, problems
+from mergescale.gitops.trust import demands as trust
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Refusal
 from mergescale.state import following, policies

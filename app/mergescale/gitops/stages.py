@@ -15,7 +15,7 @@ from mergescale.domain.access import Access
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import Stalled
-from mergescale.gitops.messages import Fault, Found
+from mergescale.gitops.git.messages import Fault, Found
 from mergescale.gitops.status import Problem, counted, problems
 from mergescale.policy.diagnostics import Diagnostic, Span, has_errors
 from mergescale.policy.repository import declare, selftest

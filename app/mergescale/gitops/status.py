@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from mergescale.gitops.revisions import revision
+from mergescale.gitops.git.revisions import revision
 from mergescale.policy.diagnostics import Diagnostic, Severity, render
 
 #: Reasons for which a good commit is not in force that somebody wants: no case for an alert.

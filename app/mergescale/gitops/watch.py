@@ -14,13 +14,13 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.asking import Fetches
 from mergescale.gitops.errors import ReconcileError, Transient, Waiting
 from mergescale.gitops.gates import Safeguards
-from mergescale.gitops.messages import Found
-from mergescale.gitops.probe import Fingerprint, fingerprint
-from mergescale.gitops.proving import Proving
+from mergescale.gitops.git.messages import Found
+from mergescale.gitops.git.probe import Fingerprint, fingerprint
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import Status
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 
 #: A local ref is trusted to be where it was for this long, then git is asked all the same.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from mergescale.gitops.trust_store import examined
+from mergescale.gitops.trust.keys import examined
 from mergescale.kernel.errors import MergescaleError
 from mergescale.server.logs import masked
 from mergescale.server.settings import Repository, Settings

@@ -23,9 +23,9 @@ from typing import Final
 import httpx
 from cryptography import x509
 
-from mergescale.gitops.child import Fetcher
-from mergescale.gitops.source import Source
-from mergescale.gitops.trust_store import StoreUnreadable, examined
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.trust.keys import StoreUnreadable, examined
 from mergescale.identity.masterkey import MasterKey
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import TailnetName

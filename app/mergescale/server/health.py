@@ -10,10 +10,10 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from mergescale.api.health import Check, Checked, Health
-from mergescale.gitops.keeper import Keeper
-from mergescale.gitops.proving import Proving
+from mergescale.gitops.credentials.keeper import Keeper
+from mergescale.gitops.operators.steering import Steering
 from mergescale.gitops.status import WANTED, ConditionName
-from mergescale.gitops.steering import Steering
+from mergescale.gitops.trying.proving import Proving
 from mergescale.gitops.watch import Watcher
 from mergescale.gitops.webhooks import Webhook
 from mergescale.kernel.clock import Clock

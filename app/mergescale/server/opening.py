@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mergescale.gitops import credentials
-from mergescale.gitops.access import Access
-from mergescale.gitops.credentials import Credential
-from mergescale.gitops.installations import Installations
-from mergescale.gitops.keeper import access_with
+from mergescale.gitops.credentials import kinds as credentials
+from mergescale.gitops.credentials.installations import Installations
+from mergescale.gitops.credentials.keeper import access_with
+from mergescale.gitops.credentials.kinds import Credential
+from mergescale.gitops.git.access import Access
 from mergescale.gitops.vault import REPOSITORY
 from mergescale.kernel.errors import MergescaleError
 from mergescale.kernel.ids import TailnetName

@@ -9,16 +9,16 @@ from typing import Any
 
 import structlog
 
-from mergescale.gitops import proposals
+from mergescale.gitops.forges import proposals
 from mergescale.gitops.forges.making import forge_of
 from mergescale.gitops.forges.place import ForgePlace, Kind
+from mergescale.gitops.forges.proposals import Proposals, Terms
+from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
 from mergescale.gitops.forges.tokens import given
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.git.trials import Trials
 from mergescale.gitops.outbox import Outbox
-from mergescale.gitops.proposals import Proposals, Terms
-from mergescale.gitops.reporter import CHANNEL, Delivering, Reporter, Words
-from mergescale.gitops.source import Source
 from mergescale.gitops.status import time_json
-from mergescale.gitops.trials import Trials
 from mergescale.gitops.vault import FORGE, Vault
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import NotFound

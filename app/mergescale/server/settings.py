@@ -30,7 +30,7 @@ from pydantic_settings import (
 )
 
 from mergescale.gitops.notices.configured import Channels
-from mergescale.gitops.trust import Demands, Signatures
+from mergescale.gitops.trust.demands import Demands, Signatures
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.timekeeper import CONFIRM_S
 from mergescale.server.forge_settings import Forge

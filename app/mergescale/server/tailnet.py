@@ -13,15 +13,15 @@ from mergescale.domain.change import Change
 from mergescale.domain.snapshot import Snapshot
 from mergescale.fanout.hub import Hub
 from mergescale.fanout.presence import Presence
-from mergescale.gitops.child import Fetcher
-from mergescale.gitops.containment import Bounds, Trials
+from mergescale.gitops.credentials.installations import Installations
+from mergescale.gitops.credentials.keeper import Keeper
 from mergescale.gitops.delivery import Delivery
-from mergescale.gitops.installations import Installations
-from mergescale.gitops.keeper import Keeper
+from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.operators.overriding import Overrides
 from mergescale.gitops.outbox import Outbox
-from mergescale.gitops.overriding import Overrides
-from mergescale.gitops.proving import Proving
 from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.trying.containment import Bounds, Trials
+from mergescale.gitops.trying.proving import Proving
 from mergescale.gitops.vault import Vault
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.clock import Clock

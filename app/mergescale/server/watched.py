@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec import structs
 from pydantic import BaseModel, Field
 
-from mergescale.gitops.limits import Limits
-from mergescale.gitops.revisions import Followed
-from mergescale.gitops.source import DEFAULT_TIMEOUT_S, Source
+from mergescale.gitops.git.limits import Limits
+from mergescale.gitops.git.revisions import Followed
+from mergescale.gitops.git.source import DEFAULT_TIMEOUT_S, Source
 
 if TYPE_CHECKING:
     from mergescale.server.settings import Repository

@@ -33,9 +33,9 @@ from mergescale.control.websocket import WebSocketDoor
 from mergescale.domain.declaration import Declaration
 from mergescale.fanout.hub import Hub
 from mergescale.gitops.delivery import Delivery
+from mergescale.gitops.operators.overriding import Overrides
+from mergescale.gitops.operators.steering import Steering
 from mergescale.gitops.outbox import Outbox
-from mergescale.gitops.overriding import Overrides
-from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Invalid
 from mergescale.kernel.ids import TailnetName
 from mergescale.kernel.keys import MachineKey

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mergescale.domain.scopes import Scope
-from mergescale.gitops.installations import Installations
-from mergescale.gitops.keeper import Keeper
-from mergescale.gitops.source import Source
+from mergescale.gitops.credentials.installations import Installations
+from mergescale.gitops.credentials.keeper import Keeper
+from mergescale.gitops.git.source import Source
 from mergescale.kernel.ids import TailnetName
 from support.aio import aio
 from support.hostkey import FINGERPRINT, HOST_KEY

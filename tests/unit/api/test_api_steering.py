@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.operators.steering import Steering
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
-from mergescale.gitops.steering import Steering
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.ports import Fence
 from support.aio import aio

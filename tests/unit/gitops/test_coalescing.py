@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from mergescale.gitops.messages import Found, Unchanged
+from mergescale.gitops.git.messages import Found, Unchanged
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine

@@ -17,8 +17,8 @@ from mergescale.gitops.forges.making import forge_of
 from mergescale.gitops.forges.place import ForgePlace, Kind
 from mergescale.gitops.forges.port import Forge, Note, Pull, State
 from mergescale.gitops.forges.tokens import given
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.outbox import Retry, Undeliverable
-from mergescale.gitops.source import Source
 from mergescale.gitops.vault import FORGE
 from mergescale.kernel.errors import Invalid
 from support.aio import aio

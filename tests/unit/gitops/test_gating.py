@@ -15,9 +15,9 @@ from mergescale.domain.record import Drop, Presence, Put
 from mergescale.gitops import gates
 from mergescale.gitops.freeze import Window
 from mergescale.gitops.gates import Safeguards
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.operators.steering import Steering
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
-from mergescale.gitops.steering import Steering
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
 from mergescale.kernel.ids import TailnetName
 from mergescale.plan.gates import Demand, Limits

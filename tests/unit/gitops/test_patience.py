@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from mergescale.gitops.limits import Limits
-from mergescale.gitops.messages import Failed, Request
+from mergescale.gitops.git.limits import Limits
+from mergescale.gitops.git.messages import Failed, Request
 from mergescale.gitops.patience import patient, recall, remember, traced
 
 UNREACHABLE = Failed(retry=True, reason="Unreachable", message="the repository is out of reach")

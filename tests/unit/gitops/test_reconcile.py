@@ -12,8 +12,8 @@ import pytest
 
 from mergescale.gitops import stages
 from mergescale.gitops.errors import Stalled, Transient
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import ConditionName, Status
 from mergescale.kernel.ids import TailnetName

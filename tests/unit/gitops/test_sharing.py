@@ -11,9 +11,9 @@ import pytest
 
 from mergescale.domain.change import Change
 from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.sharing import NobodyLooked, Sharing
-from mergescale.gitops.source import Source
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.ids import Revision, TailnetName
 from mergescale.state import following

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from mergescale.domain.declaration import Declaration
-from mergescale.gitops.messages import Found
+from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import prepare
 from support.policies import policy, slot_of
 from support.worlds import world

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient, Waiting
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
 from mergescale.gitops.watch import TRUST_S, Pace, Watcher
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.engine import Engine

@@ -1,7 +1,8 @@
-"""The forges' APIs, as far as a report needs them: statuses, one comment, open pull requests.
+"""Forges: what their APIs are asked, and what they are told of commits and open pull requests.
 
 ``port.py`` says what is wanted of a forge, ``github.py``, ``gitlab.py`` and ``gitea.py`` (Forgejo's is
-the same) how each of them is asked for it, ``calls.py`` what all calls have in common.
+the same) how each of them is asked for it, ``calls.py`` what all calls have in common. ``reporter.py``
+tells of the branch's commits, ``proposals.py`` of pull requests.
 
 What must hold:
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from mergescale.gitops.source import Source, Transport
+from mergescale.gitops.git.source import Source, Transport
 from mergescale.kernel.errors import Invalid
 
 

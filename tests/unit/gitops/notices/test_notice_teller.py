@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from mergescale.gitops.errors import Stalled, Transient
+from mergescale.gitops.git.source import Source
 from mergescale.gitops.notices.events import Event
 from mergescale.gitops.notices.teller import Teller
 from mergescale.gitops.notices.topics import LOST_AFTER, Seen
+from mergescale.gitops.operators.overriding import Overrides
+from mergescale.gitops.operators.steering import Steering
 from mergescale.gitops.outbox import Outbox
-from mergescale.gitops.overriding import Overrides
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.source import Source
-from mergescale.gitops.steering import Steering
 from mergescale.kernel.ids import TailnetName
 from mergescale.state import following
 from mergescale.state.engine import Engine

@@ -1,0 +1,104 @@
+"""What was in force before: the deployments that the database keeps, as if fetched again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from mergescale.domain.declaration import Deployment
+from mergescale.domain.record import Approval
+from mergescale.gitops.git.messages import Found
+from mergescale.gitops.operators.naming import checked, one_of
+from mergescale.gitops.stages import Attempt
+from mergescale.kernel.errors import Conflict, NotFound
+from mergescale.kernel.ids import TailnetName
+from mergescale.state.ports import Applied, Past
+
+#: LIMIT: deployments that are searched for a commit; as many as the store keeps.
+REACH: Final = 200
+
+
+def chosen(past: tuple[Applied, ...], commit: str) -> Applied:
+    """Return the newest deployment of a commit.
+
+    Raises:
+        Conflict: the short id is that of several.
+        Invalid: it is no object id.
+        NotFound: no deployment of it is kept.
+    """
+    checked(commit)
+    whole = one_of({one.commit for one in past if one.commit.startswith(commit)}, commit)
+    for one in past:
+        if one.commit == whole:
+            return one
+    raise NotFound(f'"{commit}" was not in force', help="see mergescale gitops history")
+
+
+def commit_of(past: tuple[Applied, ...], commit: str) -> Applied:
+    """Return the newest deployment of a commit, as `chosen`; what an operator made up is none.
+
+    Raises:
+        Conflict: it was an override.
+    """
+    kept = chosen(past, commit)
+    if kept.until is not None:
+        raise Conflict(f"{kept.commit[:12]} was an override, and is no commit")
+    return kept
+
+
+async def found_again(past: Past, tailnet: TailnetName, kept: Applied) -> Found:
+    """Return a deployment as if it had been fetched.
+
+    Raises:
+        NotFound: its texts are not kept any more.
+        StoreUnavailable: the database could not be read.
+    """
+    files = await past.texts(tailnet, kept.revision)
+    if files is None:
+        raise NotFound(f"the texts of {kept.commit[:12]} are not kept any more")
+    return Found(
+        commit=kept.commit,
+        subject=kept.subject,
+        author=kept.author,
+        committed_s=int(kept.committed.timestamp()),
+        descends=True,
+        files=dict(files),
+        faults=[],
+    )
+
+
+def committed_of(found: Found) -> datetime:
+    """Return when a commit was made, as its committer says; 1970 for what no calendar has."""
+    try:
+        return datetime.fromtimestamp(found.committed_s, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        # The committer chose the number, and git takes any.
+        return datetime.fromtimestamp(0, tz=UTC)
+
+
+def deployed(
+    attempt: Attempt,
+    committed: datetime,
+    now: datetime,
+    *,
+    by: str = "",
+    reason: str = "",
+    until: datetime | None = None,
+    approval: Approval | None = None,
+) -> Deployment:
+    """Return the record that what was prepared is in force."""
+    found = attempt.found
+    return Deployment(
+        commit=found.commit,
+        files=found.files,
+        subject=found.subject,
+        author=found.author,
+        committed=committed,
+        applied=now,
+        declaration=attempt.declared,
+        by=by,
+        reason=reason,
+        until=until,
+        approved_by=approval.by if approval else "",
+        approved_because=approval.reason if approval else "",
+    )

@@ -1,0 +1,215 @@
+"""What is said of the branch's newest commit, and how it comes to the forge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mergescale.gitops.forges.port import Note, Pull, State
+from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
+from mergescale.state.engine import Engine
+from support.aio import aio, turns, until
+from support.clock import FakeClock
+from support.journal import MemoryFeed, MemoryJournal
+from support.letters import HOME, MemoryLetters, dispatching, working
+
+ONE, TWO = "1" * 40, "2" * 40
+
+
+class Heard:
+    """A forge that writes down what it is told; `port.Forge`."""
+
+    def __init__(self) -> None:
+        self.statuses: list[tuple[str, str, str, str]] = []
+        self.comments: list[tuple[int, str]] = []
+        self.notes: list[Note] = []
+
+    async def set_status(
+        self, commit: str, context: str, state: State, description: str, url: str
+    ) -> None:
+        self.statuses.append((commit[:1], context, f"{state}: {description}", url))
+
+    async def upsert_comment(self, number: int, marker: str, body: str) -> None:
+        assert body.startswith(marker)
+        self.comments.append((number, body))
+
+    async def open_pulls(self, branch: str) -> Sequence[Pull]:
+        return []
+
+    async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
+        self.notes += notes
+
+    def head_ref(self, number: int) -> str:
+        return ""
+
+    async def close(self) -> None: ...
+
+
+def status(commit: str, *, current: str | None = None, **told: Any) -> dict[str, Any]:
+    """Return a status; condition -> (state, reason, message)."""
+    names = ("Valid", "Tested", "Planned", "Applied", "Delivered", "Stalled")
+    found = {name: told.get(name.lower(), (None, "NotYet", "")) for name in names}
+    return {
+        "target": {"commit": commit},
+        "current": None if current is None else {"commit": current},
+        "problems": told.get("problems", []),
+        "conditions": [
+            {"name": name, "state": state, "reason": reason, "message": message}
+            for name, (state, reason, message) in found.items()
+        ],
+    }
+
+
+GOOD: dict[str, Any] = {
+    "valid": (True, "Valid", ""),
+    "tested": (True, "TestsPassed", ""),
+    "planned": (True, "Planned", "3 of 6 pairs change"),
+    "applied": (True, "Applied", ""),
+    "stalled": (False, "Following", ""),
+}
+
+
+@asynccontextmanager
+async def reporting(
+    shown: dict[str, Any], letters: MemoryLetters | None = None
+) -> AsyncIterator[tuple[Reporter, Heard]]:
+    """Report what `shown` says, which the test changes; no commit of it is in force here."""
+    engine = await Engine.open(HOME, MemoryJournal(), MemoryFeed(), FakeClock())
+    kept, heard = letters or MemoryLetters(), Heard()
+    async with working(kept, FakeClock()) as outbox:
+        words = Words("ms", "https://m.example.com/{commit}", "net")
+        reporter = Reporter(engine, lambda: shown, outbox, kept, words)
+        outbox.register(CHANNEL, Delivering(heard, "ms", "<!--").deliver)
+        async with dispatching(outbox):
+            yield reporter, heard
+
+
+async def told(reporter: Reporter) -> None:
+    await reporter.turn()
+    await turns(30)
+
+
+@aio
+async def test_statuses_lead_where_the_configuration_says() -> None:
+    """They have the configured prefix and link; paths of annotations are the repository's."""
+    problem = {
+        "file": "policy.hujson",
+        "line": 3,
+        "endLine": 3,
+        "severity": "error",
+        "message": "x",
+    }
+    shown = status(
+        ONE,
+        valid=(False, "Invalid", "policy.hujson:3:1: x"),
+        tested=(None, "NotReached", ""),
+        applied=(False, "Invalid", "policy.hujson:3:1: x"),
+        stalled=(True, "Invalid", ""),
+        problems=[problem],
+    )
+    async with reporting(shown) as (reporter, heard):
+        await told(reporter)
+    link = f"https://m.example.com/{ONE}"
+    assert sorted(heard.statuses) == [
+        ("1", "ms/applied", "failure: not in force: policy.hujson:3:1: x", link),
+        ("1", "ms/plan", "error: not reached: policy.hujson:3:1: x", link),
+        ("1", "ms/test", "error: not reached: policy.hujson:3:1: x", link),
+        ("1", "ms/validate", "failure: policy.hujson:3:1: x", link),
+    ]
+    assert heard.notes == [Note("net/policy.hujson", 3, 3, failure=True, message="x")]
+
+
+@aio
+async def test_delivered_is_said_once_and_stays() -> None:
+    """Devices that come later are no news of the commit; neither is a restart."""
+    shown = status(ONE, current=ONE, delivered=(False, "Delivering", "1/2 nodes"), **GOOD)
+    letters = MemoryLetters()
+
+    def applied(heard: Heard) -> list[str]:
+        return [text for _, name, text, _ in heard.statuses if name == "ms/applied"]
+
+    async with reporting(shown, letters) as (reporter, heard):
+        await told(reporter)
+        for message in ("2/2 nodes, 0 offline", "3/3 nodes, 0 offline"):
+            shown.update(status(ONE, current=ONE, delivered=(True, "Delivered", message), **GOOD))
+            await told(reporter)
+        shown.update(status(ONE, current=ONE, delivered=(False, "Delivering", "3/4"), **GOOD))
+        await told(reporter)
+        assert applied(heard) == [
+            "pending: in force; delivered 1/2 nodes",
+            "success: Delivered 2/2 nodes, 0 offline",
+        ]
+    shown.update(status(ONE, current=ONE, delivered=(True, "NobodyConnected", "0/0"), **GOOD))
+    async with reporting(shown, letters) as (reporter, heard):
+        await told(reporter)
+        assert applied(heard) == []
+        shown.update(status(TWO, current=TWO, delivered=(True, "Delivered", "4/4"), **GOOD))
+        await told(reporter)
+        assert applied(heard) == ["success: Delivered 4/4"]
+
+
+@pytest.mark.parametrize(
+    ("applied", "stalled", "word"),
+    [
+        ((False, "Suspended", "by ana: holidays"), False, "pending: by ana: holidays"),
+        ((False, "Frozen", "until Monday"), False, "pending: until Monday"),
+        ((False, "StoreUnavailable", "no database"), False, "pending: no database"),
+        ((False, "GateRefused", "blast: all"), True, "failure: not in force: blast: all"),
+        ((False, "NonFastForward", "rewritten"), True, "failure: not in force: rewritten"),
+    ],
+)
+def test_what_is_not_in_force_waits_or_failed(
+    applied: tuple[bool, str, str], stalled: bool, word: str
+) -> None:
+    """What somebody holds back, or the database does, is on its way; the rest is not."""
+    shown = status(ONE, current=TWO, **{**GOOD, "applied": applied, "stalled": (stalled, "", "")})
+
+    @aio
+    async def check() -> None:
+        async with reporting(shown) as (reporter, heard):
+            await told(reporter)
+        assert [text for _, name, text, _ in heard.statuses if name == "ms/applied"] == [word]
+
+    check()
+
+
+@aio
+async def test_saying_the_same_costs_the_database_nothing() -> None:
+    """A turn comes every second, for ever."""
+    letters = MemoryLetters()
+    shown = status(ONE, current=ONE, delivered=(True, "Delivered", "1/1"), **GOOD)
+    async with reporting(shown, letters) as (reporter, heard):
+        await told(reporter)
+        said = list(heard.statuses)
+        letters.away = True
+        for _ in range(3):
+            await told(reporter)
+        assert heard.statuses == said
+
+
+@aio
+async def test_comments_and_statuses_of_pull_requests_go_the_same_way() -> None:
+    """The comment begins with the marker by which it is found again."""
+    async with reporting(status(ONE)) as (reporter, heard):
+        reporter.comment(7, "<!-- plan -->\nhello")
+        await turns(30)
+        assert heard.comments == [(7, "<!-- plan -->\nhello")]
+
+
+@aio
+async def test_a_status_that_makes_no_sense_ends_nothing() -> None:
+    """The next turn reports again."""
+    shown: dict[str, Any] = {"target": {"commit": ONE}}
+    async with reporting(shown) as (reporter, heard):
+        task = asyncio.create_task(reporter.run())
+        await turns(30)
+        assert heard.statuses == []
+        shown.update(status(ONE, current=ONE, **GOOD))
+        reporter.listen(None, None)  # type: ignore[arg-type]
+        await until(lambda: heard.statuses)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
