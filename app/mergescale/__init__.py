@@ -13,8 +13,8 @@ Lowest layer first; a package imports only from lines below its own (enforced, s
 
 Three flows, all forward; a loop closes only through a new decision:
 
-    commit     gitops.watch -> fetch -> check -> test -> compile -> state.policies -> store
-               -> fanout -> netmap.delta -> control.poll -> client
+    commit     gitops.watch -> fetch -> verify -> check -> test -> compile -> gates -> state.policies
+               -> store -> fanout -> netmap.delta -> control.poll -> client
     client     server.edge -> control.upgrade -> wire.noise -> control.bridge (HTTP/2 -> ASGI)
                -> control.register | control.poll -> state -> store -> the same tail
     operator   api | web | cli -> identity -> state -> store -> the same tail
