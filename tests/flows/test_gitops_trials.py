@@ -214,7 +214,7 @@ def test_a_poisoned_commit_stays_in_quarantine_until_another_comes(tmp_path: Pat
     repository = PolicyRepository.from_example(tmp_path / "policy", "01-start-up")
     good, policy = repository.git("rev-parse", "HEAD"), repository.read()
     server = ServerProcess(
-        tmp_path / "state", repository.folder, settings={"compiler_timeout_s": "1"}
+        tmp_path / "state", repository.folder, settings={"compiler_timeout_s": "0.1"}
     )
     cli = CommandLine(("--state-dir", str(server.state_dir)))
     with serving(server):
@@ -281,6 +281,9 @@ def trying(server: ServerProcess) -> float:
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == server.process.pid and b"gitops.tried" in (place / "cmdline").read_bytes():
+            if (
+                parent == server.process.pid
+                and b"gitops.trying.tried" in (place / "cmdline").read_bytes()
+            ):
                 found_s.append(busy_s(int(place.name)))
     return max(found_s)

@@ -243,6 +243,7 @@ def test_a_server_takes_signed_commits_only_and_says_who_signed(tmp_path: Path) 
             eventually(
                 "the signed one is in force",
                 lambda: bool(server.events("policy.applied")) and in_force(cli) == first,
+                within_s=60,
             )
             sign(repository, OPEN, None)
             refused = cli("gitops", "sync")

@@ -64,7 +64,7 @@ FLAWS: Final = {
         "flows/test_gitops_forge.py::test_a_forge_in_trouble_is_told_later_and_blocks_nothing",
     ],
     "plans of forks, for whoever opens one": [
-        "unit/gitops/test_proposals.py::test_nothing_is_planned_of_forks_unless_they_are_allowed"
+        "unit/gitops/forges/test_proposals.py::test_nothing_is_planned_of_forks_unless_they_are_allowed"
     ],
     "a forge's token in logs, answers and files": [
         "flows/test_gitops_forge.py::test_the_token_is_nowhere_to_be_read"
@@ -76,10 +76,10 @@ FLAWS: Final = {
     ],
     "a commit that crashes the compiler, and the server after every restart": [
         "flows/test_gitops_trials.py",
-        "unit/gitops/test_proving.py",
+        "unit/gitops/trying/test_proving.py",
     ],
     "a signer that the watched repository itself names": [
-        "unit/gitops/test_signatures.py::test_keys_that_the_repository_brings_are_not_trusted",
+        "unit/gitops/trust/test_signatures.py::test_keys_that_the_repository_brings_are_not_trusted",
         "flows/test_gitops_trust.py::test_a_commit_that_adds_its_own_key_is_refused",
     ],
     "an old signed commit pushed again": [

@@ -7,6 +7,7 @@ with replicas(postgres, tmp_path) as pair:
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,10 @@ def replicas(
     """
     repository = PolicyRepository.from_example(folder / "policy", "01-start-up")
     url = url or postgres.new_database()
+    # Its tests close the tailnet by commit, which the gates would refuse.
+    followed = {"url": str(repository.folder), "gates": {"empty": False, "lockout": False}}
     settings = {
+        "tailnets": json.dumps({"default": followed}),
         "database_url": url,
         "master_key_file": str(folder / "master-key"),
         "lease_s": str(LEASE_S),
@@ -130,8 +134,8 @@ def replicas(
         **settings,
     }
     first = {**settings, "database_url": first_url or url}
-    one = Replica(ServerProcess(folder / "one", repository.folder, first))
-    two = Replica(ServerProcess(folder / "two", repository.folder, settings))
+    one = Replica(ServerProcess(folder / "one", settings=first))
+    two = Replica(ServerProcess(folder / "two", settings=settings))
     try:
         one.process.start()
         one.token = two.token = (one.process.state_dir / "admin-token").read_text("ascii").strip()

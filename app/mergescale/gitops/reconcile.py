@@ -91,6 +91,8 @@ class Reconciler:
         deployment = engine.snapshot.deployment
         # What was put back by hand is not the newest commit that was good.
         if deployment is not None and not deployment.of_api and not deployment.by:
+            # A restart is no news, so what is said of that commit stays as it was.
+            self._figures = self.sharing.message(ConditionName.PLANNED)
             self._settle(deployment.commit, deployment.applied)
 
     @property

@@ -88,6 +88,14 @@ class Sharing:
         with contextlib.suppress(StoreUnavailable, EngineStopped):
             await self._engine.apply(following.tell(json.dumps(kept), answered), fence)
 
+    def message(self, name: str) -> str:
+        """Return what was last said with a condition that held, across restarts; empty for nothing."""
+        conditions = _read(self._engine.snapshot.following.status).get("conditions")
+        for one in conditions if isinstance(conditions, list) else ():
+            if isinstance(one, dict) and one.get("name") == name and one.get("state") is True:
+                return str(one.get("message", ""))
+        return ""
+
     async def ask(self) -> None:
         """Ask whichever replica follows the repository to look at it, and wait until it has.
 

@@ -218,7 +218,7 @@ class Settings(BaseSettings):
     branch: str = "main"
     path: str = ""
     tailnets: dict[str, Repository] = Field(default_factory=dict)
-    compiler_timeout_s: float = Field(default=60.0, ge=1, le=3600)
+    compiler_timeout_s: float = Field(default=60.0, ge=0.1, le=3600)
     compiler_memory_mib: int = Field(default=2048, ge=256)
     policy_by_api: bool = False
     tls_certificate: Path | None = None

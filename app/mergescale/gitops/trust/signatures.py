@@ -6,8 +6,10 @@ use. What git reads of the commit itself (e-mails, the kind of signature) is nev
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +41,8 @@ _GPG_VALID: Final = re.compile(
 #: Git (LC_ALL=C) of a header that is no signature that it knows.
 _NO_KIND: Final = "fatal: bad/incompatible signature"
 _NOT_ALLOWED: Final = "CommitterNotAllowed"
+#: LIMIT(unix): a socket's path has 107 bytes, of which gpg's own names need twenty.
+_LONGEST_HOME: Final = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +73,37 @@ def verify(
     mode = demands.signatures
     if not demands.any:
         return Verdict(signatures=mode)
+    shutil.rmtree(scratch, ignore_errors=True)
+    home = _home(scratch)
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        return _verified(store, commit, applied, _Verifier(store, demands, scratch, now))
+        verifier = _Verifier(store, demands, scratch, home / "gnupg", now)
+        return _verified(store, commit, applied, verifier)
     except StoreUnreadable as error:
         return Verdict(signatures=mode, reason=UNREADABLE, message=error.message, help=error.help)
     except _Refused as no:
         return Verdict(signatures=mode, reason=no.reason, message=no.message, help=no.help)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, home):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _home(scratch: Path) -> Path:
+    """Return where gpg is at home; elsewhere if the path is long, as sockets in it need a name."""
+    if len(os.fsencode(scratch)) <= _LONGEST_HOME:
+        return scratch
+    return Path(tempfile.mkdtemp(prefix="mergescale-"))
 
 
 class _Verifier:
-    """Asks git of one commit after the other, with the trust store in `scratch`."""
+    """Asks git of one commit after the other, with the trust store in `scratch` and `home`."""
 
-    def __init__(self, store: Store, demands: Demands, scratch: Path, now: datetime) -> None:
+    def __init__(
+        self, store: Store, demands: Demands, scratch: Path, home: Path, now: datetime
+    ) -> None:
         self._store = store
         self.demands = demands
-        self._trusted = TrustStore.load(demands, scratch / "gnupg")
+        self._trusted = TrustStore.load(demands, home)
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         good = [one for one in self._trusted.signers if one.is_good(now)]
         self._today, self._ever = scratch / "signers", scratch / "signers-ever"
         self._today.write_text(written(good))
