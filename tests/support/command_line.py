@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import structlog
 
 from mergescale.cli.app import run
 
@@ -46,12 +49,26 @@ class CommandLine:
         out, err = io.StringIO(), io.StringIO()
         with (
             _environment(self.environment),
+            _logging(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
         ):
             code = run([*self.shared, *map(str, arguments)])
         return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """Take back what a server that was started in this process made of its logs."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
