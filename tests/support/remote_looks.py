@@ -80,7 +80,7 @@ async def looking(
         TailnetName("default"), journal or MemoryJournal(), MemoryFeed(), clock
     )
     ca = str(ca_file or "")
-    installations = Installations(source, clock, ca)
+    installations = Installations(clock, ca)
     keeper = Keeper(engine, source, vault or MemoryVault(), installations, ca)
     fetcher = Fetcher(source, store, lender=keeper)
     running = asyncio.create_task(engine.run())

@@ -45,7 +45,7 @@ class Opening:
         """
         source, ca_file = source_of(self.repository), str(self.repository.ca_file or "")
         found = await self._credential(source.url) if self.stored else None
-        installations = Installations(source, SystemClock(), ca_file)
+        installations = Installations(SystemClock(), ca_file)
         return await access_with(found, source, installations, ca_file)
 
     def refused(self) -> None:

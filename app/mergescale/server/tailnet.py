@@ -204,7 +204,7 @@ def keeper_of(
     if repository is None:
         return None
     source, ca_file = source_of(repository), str(repository.ca_file or "")
-    return Keeper(engine, source, vault, Installations(source, clock, ca_file), ca_file)
+    return Keeper(engine, source, vault, Installations(clock, ca_file), ca_file)
 
 
 def store_of(settings: Settings, tailnet: TailnetName) -> Path:

@@ -27,7 +27,7 @@ async def with_keeper(site: Site, repository: MemoryRepository, url: str) -> Mem
     """Give the repository a keeper of its own; return what that keeps things in."""
     source, vault = Source.parse(url), MemoryVault()
     engine = site.tailnets.default
-    repository._credential = Keeper(engine, source, vault, Installations(source, site.clock))
+    repository._credential = Keeper(engine, source, vault, Installations(site.clock))
     return vault
 
 

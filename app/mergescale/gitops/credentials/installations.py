@@ -1,59 +1,72 @@
-"""Tokens of a GitHub App: an hour each, for reading one repository.
+"""Tokens of a GitHub App: an hour each, for one repository and for what is needed of it.
 
-    POST <api>/app/installations/<installation id>/access_tokens
-    Authorization: Bearer <JWT, RS256: iss = app id, at most ten minutes>
-
-The address of the API follows from the repository's own, so the app's signature goes to no host that
-the configuration does not name: ``api.github.com`` for github.com, ``api.<sub>.ghe.com`` likewise,
-``/api/v3`` on any other host (GitHub Enterprise Server).
+POST <api>/app/installations/<installation id>/access_tokens
+Authorization: Bearer <JWT, RS256: iss = app id, at most ten minutes>
+{"repositories": ["policy"], "permissions": {"contents": "read"}}
 """
 
 from __future__ import annotations
 
-import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-import httpx
-import msgspec
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from mergescale.gitops.credentials.kinds import GithubApp, repository_name
+from mergescale.gitops.credentials.kinds import GithubApp
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient, Waiting
-from mergescale.gitops.git.source import Source
+from mergescale.gitops.outside import Answer, Outside, Unreachable
+from mergescale.gitops.waits import bounded_s
 from mergescale.kernel.clock import Clock
 
+#: What GitHub's API is sent each time.
+HEADERS: Final = {
+    "accept": "application/vnd.github+json",
+    "x-github-api-version": "2022-11-28",
+    "user-agent": "mergescale",
+}
 #: SPEC(GitHub Apps, JWT): at most ten minutes; a minute back for clocks that differ.
 _JWT_S: Final = 540
 _BACKDATED_S: Final = 60
-#: A token that ends sooner could end during the fetch.
-_SPARE_S: Final = 300.0
+#: A token that ends sooner could end while it is used.
+_SPARE: Final = timedelta(minutes=5)
 _TIMEOUT_S: Final = 20.0
 #: LIMIT: GitHub's answer has about 1 KB.
 _LONGEST_ANSWER: Final = 64 << 10
-#: LIMIT: what a remote may make us wait for.
-_LONGEST_WAIT_S: Final = 3600.0
-_DEFAULT_WAIT_S: Final = 60.0
+_AGAIN: Final = "the policy in force stays; it is tried again"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What tokens are for; whatever the app may do elsewhere, they open nothing more.
+
+    Attributes:
+        api_url: where the forge's API begins, without a slash at the end.
+        repository: its name without the owner.
+        permissions: as GitHub names them, to ``read`` or ``write``.
+    """
+
+    api_url: str
+    repository: str
+    permissions: Mapping[str, str]
 
 
 class Installations:
-    """Makes tokens for the app of one repository, and keeps the newest one until it nears its end.
+    """Makes tokens for one purpose, and keeps the newest one until it nears its end.
 
     Args:
-        source: the repository.
         clock: for signatures and for the end of tokens.
         ca_file: certificates of authorities believed instead of the system's; empty for those.
     """
 
-    def __init__(self, source: Source, clock: Clock, ca_file: str = "") -> None:
-        self._source = source
+    def __init__(self, clock: Clock, ca_file: str = "") -> None:
         self._clock = clock
         self._ca_file = ca_file
         self._made: tuple[GithubApp, str, datetime] | None = None
 
-    async def token(self, app: GithubApp) -> str:
+    async def token(self, app: GithubApp, wanted: Wanted) -> str:
         """Return a token that lasts for another five minutes at least.
 
         Raises:
@@ -63,10 +76,10 @@ class Installations:
         """
         if self._made is not None:
             of, token, ends = self._made
-            if of == app and ends - self._clock.now() > timedelta(seconds=_SPARE_S):
+            if of == app and ends - self._clock.now() > _SPARE:
                 return token
         self._made = None
-        token, ends = _read(await self._asked(app))
+        token, ends = _read(await self._asked(app, wanted))
         self._made = app, token, ends
         return token
 
@@ -74,87 +87,64 @@ class Installations:
         """Make a new token next time: somebody may have revoked the one there is."""
         self._made = None
 
-    async def _asked(self, app: GithubApp) -> dict[str, Any]:
-        url = f"{api_of(self._source)}/app/installations/{app.installation_id}/access_tokens"
-        headers = {
-            "authorization": f"Bearer {self._signed(app)}",
-            "accept": "application/vnd.github+json",
-            "x-github-api-version": "2022-11-28",
-        }
-        # Least privilege: whatever the app may do elsewhere, this token reads this one repository.
-        wanted = {
-            "repositories": [repository_name(self._source)],
-            "permissions": {"contents": "read"},
-        }
+    async def _asked(self, app: GithubApp, wanted: Wanted) -> Answer:
+        url = f"{wanted.api_url}/app/installations/{app.installation_id}/access_tokens"
+        headers = {**HEADERS, "authorization": f"Bearer {self._signed(app)}"}
+        body = {"repositories": [wanted.repository], "permissions": dict(wanted.permissions)}
+        api = Outside(most_bytes=_LONGEST_ANSWER, within_s=_TIMEOUT_S, ca_file=self._ca_file)
         try:
-            async with (
-                httpx.AsyncClient(
-                    timeout=_TIMEOUT_S,
-                    follow_redirects=False,
-                    trust_env=False,
-                    verify=ssl.create_default_context(cafile=self._ca_file or None),
-                ) as client,
-                client.stream("POST", url, headers=headers, json=wanted) as answer,
-            ):
-                if answer.status_code != httpx.codes.CREATED:
-                    raise _refused(answer)
-                return _decoded(await _capped(answer))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+            answer = await api.ask("POST", url, headers=headers, body=body)
+        except Unreachable:
             raise Transient(
                 "Unreachable",
                 "the forge's API, which makes tokens of the GitHub App, could not be reached",
-                help="the policy in force stays; it is tried again",
+                help=_AGAIN,
             ) from None
+        finally:
+            await api.close()
+        if answer.status >= 300:
+            raise self._refused(answer)
+        return answer
 
     def _signed(self, app: GithubApp) -> str:
-        now_s = int(self._clock.now().timestamp())
-        claims = {
-            "iss": str(app.app_id),
-            "iat": now_s - _BACKDATED_S,
-            "exp": now_s - _BACKDATED_S + _JWT_S,
-        }
+        started_s = int(self._clock.now().timestamp()) - _BACKDATED_S
+        claims = {"iss": str(app.app_id), "iat": started_s, "exp": started_s + _JWT_S}
         return jwt.encode({"alg": "RS256"}, claims, RSAKey.import_key(app.private_key))
 
-
-def api_of(source: Source) -> str:
-    """Return the base address of the API at the repository's own forge."""
-    place = urlsplit(source.url).netloc.lower()
-    if place in {"github.com", "www.github.com"}:
-        return "https://api.github.com"
-    if place.endswith(".ghe.com"):
-        return f"https://api.{place}"
-    return f"https://{place}/api/v3"
-
-
-async def _capped(answer: httpx.Response) -> bytes:
-    parts = b""
-    async for part in answer.aiter_bytes():
-        parts += part
-        if len(parts) > _LONGEST_ANSWER:
-            raise _nonsense()
-    return parts
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        raise _nonsense() from None
-    if not isinstance(found, dict):
-        raise _nonsense()
-    return found
+    def _refused(self, answer: Answer) -> ReconcileError:
+        """Say what an answer means without repeating any of it."""
+        status = answer.status
+        if answer.is_limited:
+            wait_s = bounded_s(answer.wait_s(self._clock.now()))
+            asks = "the forge's API asks to wait"
+            return Waiting("RateLimited", asks, retry_after_s=wait_s, help=_AGAIN)
+        if status >= 500:
+            return Transient("Unreachable", f"the forge's API answered {status}", help=_AGAIN)
+        if status >= 400:
+            return Stalled(
+                "Denied",
+                f"the forge's API gave the GitHub App no token ({status})",
+                help="check app id, installation id and key, and that the app may read this"
+                " repository",
+            )
+        return Stalled(
+            "Redirected",
+            f"the forge's API sends elsewhere ({status}), which is not followed",
+            help="configure the address that the repository has now",
+        )
 
 
-def _read(answer: dict[str, Any]) -> tuple[str, datetime]:
+def _read(answer: Answer) -> tuple[str, datetime]:
     """Return token and end of ``{"token": "ghs_…", "expires_at": "2026-01-01T00:00:00Z"}``."""
-    token, ends = answer.get("token"), answer.get("expires_at")
-    try:
-        moment = datetime.fromisoformat(str(ends))
-    except ValueError:
-        raise _nonsense() from None
-    if not isinstance(token, str) or not token.isascii() or not token or moment.tzinfo is None:
-        raise _nonsense()
-    return token, moment
+    match answer.value:
+        case {"token": str(token), "expires_at": str(ends)} if token and token.isascii():
+            try:
+                moment = datetime.fromisoformat(ends)
+            except ValueError:
+                raise _nonsense() from None
+            if token.isprintable() and moment.tzinfo is not None:
+                return token, moment
+    raise _nonsense()
 
 
 def _nonsense() -> Transient:
@@ -163,43 +153,13 @@ def _nonsense() -> Transient:
     )
 
 
-def _refused(answer: httpx.Response) -> ReconcileError:
-    """Say what an answer means without repeating any of it."""
-    status, headers = answer.status_code, answer.headers
-    # SPEC(GitHub, rate limits): 403 or 429 with retry-after, or with nothing left of the hour.
-    if status == httpx.codes.TOO_MANY_REQUESTS or (
-        status == httpx.codes.FORBIDDEN
-        and ("retry-after" in headers or headers.get("x-ratelimit-remaining") == "0")
-    ):
-        return Waiting(
-            "RateLimited",
-            "the forge's API asks to wait",
-            retry_after_s=waiting_s(headers.get("retry-after", "")),
-            help="the policy in force stays; it is tried again",
-        )
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return Transient(
-            "Unreachable",
-            f"the forge's API answered {status}",
-            help="the policy in force stays; it is tried again",
-        )
-    if status >= httpx.codes.BAD_REQUEST:
-        return Stalled(
-            "Denied",
-            f"the forge's API gave the GitHub App no token ({status})",
-            help="check app id, installation id and key, and that the app may read this repository",
-        )
-    if status < httpx.codes.MULTIPLE_CHOICES:
-        return _nonsense()
-    return Stalled(
-        "Redirected",
-        f"the forge's API sends elsewhere ({status}), which is not followed",
-        help="configure the address that the repository has now",
-    )
+def api_url(host: str) -> str:
+    """Return where the API begins of the GitHub that has this host (with a port of https).
 
-
-def waiting_s(retry_after: str) -> float:
-    """Return the seconds of a ``Retry-After``, a minute if it says none, an hour at most."""
-    if not retry_after.isdecimal() or not retry_after.isascii():
-        return _DEFAULT_WAIT_S
-    return min(max(float(retry_after[:9]), 1.0), _LONGEST_WAIT_S)
+    It follows from the repository's own address, so that a signature goes to no host that the
+    configuration does not name.
+    """
+    if host in {"github.com", "www.github.com", "ssh.github.com"}:
+        return "https://api.github.com"
+    # SPEC(GitHub Enterprise): with data residency a host of its own, else below /api/v3.
+    return f"https://api.{host}" if host.endswith(".ghe.com") else f"https://{host}/api/v3"

@@ -11,12 +11,13 @@ import base64
 import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
 from mergescale.gitops.credentials import hostkeys
 from mergescale.gitops.credentials import kinds as credentials
-from mergescale.gitops.credentials.installations import Installations
+from mergescale.gitops.credentials.installations import Installations, Wanted, api_url
 from mergescale.gitops.credentials.kinds import Credential, DeployKey, GithubApp, Token
 from mergescale.gitops.errors import Stalled, Transient
 from mergescale.gitops.git.access import Access
@@ -201,10 +202,15 @@ async def access_with(
         case Token(token=token, user=user):
             return Access(header=_basic(user, token), ca_file=ca_file)
         case GithubApp() as app:
-            token = await installations.token(app)
+            token = await installations.token(app, _reading(source))
             return Access(header=_basic(_APP_USER, token), ca_file=ca_file)
         case DeployKey(private_key=key, known_hosts=known_hosts):
             return Access(key=key, known_hosts=known_hosts)
+
+
+def _reading(source: Source) -> Wanted:
+    api = api_url(urlsplit(source.url).netloc.lower())
+    return Wanted(api, credentials.repository_name(source), {"contents": "read"})
 
 
 def _basic(user: str, token: str) -> str:

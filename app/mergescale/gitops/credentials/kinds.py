@@ -30,16 +30,16 @@ _USER: Final = re.compile(r"[!-9;-~]{1,255}")
 _Number = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
 
-class _Kind(
+class Opens(
     msgspec.Struct, frozen=True, tag_field="kind", rename="camel", forbid_unknown_fields=True
 ):
-    """Base of all kinds; what stands for one in a log or a traceback tells nothing."""
+    """Base of whatever opens something; what stands for it in a log or a traceback tells nothing."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
 
-class Token(_Kind, frozen=True, tag="token"):
+class Token(Opens, frozen=True, tag="token"):
     """A token, or a password, of an https address.
 
     Attributes:
@@ -50,7 +50,7 @@ class Token(_Kind, frozen=True, tag="token"):
     user: str = "git"
 
 
-class GithubApp(_Kind, frozen=True, tag="github-app"):
+class GithubApp(Opens, frozen=True, tag="github-app"):
     """A GitHub App that is installed where the repository is.
 
     Attributes:
@@ -62,7 +62,7 @@ class GithubApp(_Kind, frozen=True, tag="github-app"):
     private_key: str
 
 
-class DeployKey(_Kind, frozen=True, tag="ssh"):
+class DeployKey(Opens, frozen=True, tag="ssh"):
     """A key that an ssh server lets in, and the keys by which the server is known.
 
     Attributes:
@@ -96,7 +96,7 @@ def given(words: Mapping[str, Any], source: Source) -> Credential:
     match credential:
         case Token():
             _check_transport(source, Transport.HTTPS, "a token")
-            return _checked_token(credential)
+            return _checked(credential)
         case GithubApp():
             _check_transport(source, Transport.HTTPS, "a GitHub App")
             repository_name(source)
@@ -156,10 +156,20 @@ def _check_transport(source: Source, wanted: Transport, what: str) -> None:
         )
 
 
-def _checked_token(credential: Token) -> Token:
-    token = credential.token.strip()
+def checked_token(text: str) -> str:
+    """Return a token without the space around it.
+
+    Raises:
+        Invalid: it is none; nothing of it is repeated.
+    """
+    token = text.strip()
     if not _PRINTABLE.fullmatch(token) or len(token) > _LONGEST_TOKEN:
         raise Invalid("the token is empty, too long or not one printable word")
+    return token
+
+
+def _checked(credential: Token) -> Token:
+    token = checked_token(credential.token)
     if not _USER.fullmatch(credential.user):
         raise Invalid("the user name is empty, too long or not one printable word without a colon")
     return Token(token, credential.user)

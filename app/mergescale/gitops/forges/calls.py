@@ -5,47 +5,24 @@ Nothing of what a forge answers is repeated in an error: it may hold what the ca
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import httpx
-import msgspec
-
 from mergescale.gitops.outbox import Retry, Undeliverable
+from mergescale.gitops.outside import Answer, Outside, Unreachable
+from mergescale.gitops.waits import USUAL_S
 from mergescale.kernel.clock import Clock
 
 #: LIMIT: one answer; a hundred comments of 64 KB fit.
 MAX_ANSWER_BYTES: Final = 16 << 20
 #: LIMIT: one call, from connecting to the last byte.
 CALL_S: Final = 30.0
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
-#: SPEC(GitHub, secondary rate limits): without another word, at least a minute.
-_DEFAULT_WAIT_S: Final = 60.0
-_LIMITED: Final = b"rate limit"
 
 #: What says that a comment is gone, or is somebody else's.
 NOT_OURS: Final = frozenset({403, 404, 410})
 
 #: Returns what opens the API, as headers of a request.
 Opens = Callable[[], Awaitable[Mapping[str, str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a forge answered.
-
-    Attributes:
-        value: its JSON, decoded; None if it is none.
-    """
-
-    status: int
-    value: Any
-    headers: Mapping[str, str]
 
 
 class Calls:
@@ -66,8 +43,7 @@ class Calls:
         self._opens = opens
         self._clock = clock
         self._headers = dict(headers)
-        self._ca_file = ca_file
-        self._client: httpx.AsyncClient | None = None
+        self._forge = Outside(most_bytes=MAX_ANSWER_BYTES, within_s=CALL_S, ca_file=ca_file)
 
     async def ask(
         self,
@@ -93,49 +69,28 @@ class Calls:
         """
         headers = {**self._headers, **await self._opens()}
         try:
-            async with asyncio.timeout(CALL_S):
-                answer = await self._exchange(method, path, query, body, headers)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError):
+            answer = await self._forge.ask(
+                method, self._api_url + path, headers=headers, query=query, body=body
+            )
+        except Unreachable:
             raise Retry("the forge could not be reached", everything=True) from None
-        if 200 <= answer.status < 300:
-            return answer
-        if answer.status in fine and not self._is_limited(answer):
+        if not answer.whole:
+            raise Retry("the forge answers without an end", everything=True)
+        if answer.is_fine or (answer.status in fine and not answer.is_limited):
             return answer
         raise self._meaning(answer)
 
     async def close(self) -> None:
         """Let go of connections; the next call makes new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, Any] | None,
-        body: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-    ) -> Answer:
-        if self._client is None:
-            believed = ssl.create_default_context(cafile=self._ca_file or None)
-            self._client = httpx.AsyncClient(
-                timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=believed
-            )
-        url = self._api_url + path
-        request = self._client.build_request(method, url, params=query, json=body, headers=headers)
-        answer = await self._client.send(request, stream=True)
-        try:
-            return Answer(answer.status_code, _decoded(await _capped(answer)), answer.headers)
-        finally:
-            await answer.aclose()
+        await self._forge.close()
 
     def _meaning(self, answer: Answer) -> Retry | Undeliverable:
+        wait_s = answer.wait_s(self._clock.now())
         match answer.status:
-            case 429 | 403 if self._is_limited(answer):
-                return Retry(
-                    "the forge asks to wait", after_s=self._wait_s(answer), everything=True
-                )
+            case _ if answer.is_limited:
+                # SPEC(GitHub, secondary rate limits): without another word, at least a minute.
+                wait_s = USUAL_S if wait_s is None else wait_s
+                return Retry("the forge asks to wait", after_s=wait_s, everything=True)
             case 401 | 403:
                 return Retry(f"the forge refuses the token ({answer.status})", everything=True)
             case 404:
@@ -145,60 +100,10 @@ class Calls:
             case status if 300 <= status < 400:
                 return Retry("the forge sends elsewhere, which is not followed", everything=True)
             case status if status >= 500:
-                after_s = self._wait_s(answer) if "retry-after" in answer.headers else None
                 trouble = f"the forge is in trouble ({status})"
-                return Retry(trouble, after_s=after_s, everything=True)
+                return Retry(trouble, after_s=wait_s, everything=True)
             case status:
                 return Undeliverable(f"the forge does not take it ({status})")
-
-    def _is_limited(self, answer: Answer) -> bool:
-        """Say whether it is about how often we ask.
-
-        SPEC(GitHub, rate limits): 403 or 429; with ``retry-after``, or nothing left of the hour, or
-        else it says so in its message.
-        """
-        if answer.status == httpx.codes.TOO_MANY_REQUESTS or "retry-after" in answer.headers:
-            return True
-        left = answer.headers.get("x-ratelimit-remaining") or answer.headers.get(
-            "ratelimit-remaining"
-        )
-        said = answer.value.get("message") if isinstance(answer.value, dict) else ""
-        return left == "0" or (isinstance(said, str) and _LIMITED in said.lower().encode())
-
-    def _wait_s(self, answer: Answer) -> float:
-        now = self._clock.now()
-        after = answer.headers.get("retry-after", "").strip()
-        if after.isdecimal() and after.isascii():
-            return max(float(after[:9]), 1.0)
-        if after:
-            try:
-                moment = parsedate_to_datetime(after)
-            except ValueError:
-                return _DEFAULT_WAIT_S
-            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-            return max((moment - now).total_seconds(), 1.0)
-        for name in ("x-ratelimit-reset", "ratelimit-reset"):
-            reset = answer.headers.get(name, "")
-            if reset.isdecimal() and reset.isascii():
-                return max(float(reset[:12]) - now.timestamp(), 1.0)
-        return _DEFAULT_WAIT_S
-
-
-async def _capped(answer: httpx.Response) -> bytes:
-    parts, size = list[bytes](), 0
-    async for part in answer.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise Retry("the forge answers without an end", everything=True)
-    return b"".join(parts)
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def nonsense() -> Retry:

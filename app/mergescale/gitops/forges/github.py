@@ -9,12 +9,6 @@ from mergescale.gitops.forges.calls import NOT_OURS, Calls, cut, listed, nonsens
 from mergescale.gitops.forges.comments import Comment, upsert
 from mergescale.gitops.forges.port import Note, Pull, State
 
-#: What each request carries besides the token.
-HEADERS: Final = {
-    "accept": "application/vnd.github+json",
-    "x-github-api-version": "2022-11-28",
-    "user-agent": "mergescale",
-}
 #: SPEC(check runs): annotations of a request.
 _ANNOTATIONS: Final = 50
 #: LIMIT: what is listed at once.

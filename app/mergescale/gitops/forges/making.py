@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from mergescale.gitops.credentials.installations import HEADERS
 from mergescale.gitops.forges.calls import Calls
 from mergescale.gitops.forges.gitea import Gitea
-from mergescale.gitops.forges.github import HEADERS, GitHub
+from mergescale.gitops.forges.github import GitHub
 from mergescale.gitops.forges.gitlab import GitLab
 from mergescale.gitops.forges.place import ForgePlace, Kind
 from mergescale.gitops.forges.port import Forge

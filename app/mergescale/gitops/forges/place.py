@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from mergescale.gitops.credentials import installations
 from mergescale.gitops.git.source import Source, Transport
 from mergescale.kernel.errors import Invalid
 
@@ -93,12 +94,7 @@ def _told(source: Source) -> tuple[str, str]:
 
 
 def _api(kind: Kind, host: str) -> str:
-    if kind is not Kind.GITHUB:
-        return f"https://{host}{_PATHS[kind]}"
-    if host in {"github.com", "www.github.com", "ssh.github.com"}:
-        return "https://api.github.com"
-    # SPEC(GitHub Enterprise): with data residency a host of its own, else below /api/v3.
-    return f"https://api.{host}" if host.endswith(".ghe.com") else f"https://{host}/api/v3"
+    return installations.api_url(host) if kind is Kind.GITHUB else f"https://{host}{_PATHS[kind]}"
 
 
 def _checked(url: str, *, loopback: bool) -> str:

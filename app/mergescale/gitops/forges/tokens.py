@@ -8,19 +8,15 @@ It is in the vault under the purpose ``forge``, bound to the API's address, as J
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from joserfc import jwt
-from joserfc.jwk import RSAKey
 
-from mergescale.gitops.forges.calls import Calls, nonsense
-from mergescale.gitops.forges.github import HEADERS
+from mergescale.gitops.credentials.installations import Installations, Wanted
+from mergescale.gitops.credentials.kinds import GithubApp, Opens, checked_token
+from mergescale.gitops.credentials.privatekeys import app_key
+from mergescale.gitops.errors import ReconcileError, Waiting
 from mergescale.gitops.forges.place import ForgePlace, Kind
 from mergescale.gitops.outbox import Retry
 from mergescale.gitops.vault import FORGE, HeldDamaged, Vault
@@ -28,40 +24,14 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Invalid
 from mergescale.state.ports import StoreUnavailable
 
-#: LIMIT: no forge's token is longer; an RSA key of 16384 bits in PEM has 13 KB.
-_LONGEST_TOKEN: Final = 4096
-_LONGEST_KEY: Final = 16 << 10
-_PRINTABLE: Final = re.compile(r"[!-~]+")
-#: SPEC(GitHub Apps, JWT): at most ten minutes; a minute back for clocks that differ.
-_JWT_S: Final = 540
-_BACKDATED_S: Final = 60
-#: A token that ends sooner could end during a call.
-_SPARE: Final = timedelta(minutes=5)
-#: What the token of an App may do, and no more.
+#: What the token of an app may do, and no more.
 _PERMISSIONS: Final = {"statuses": "write", "checks": "write", "pull_requests": "write"}
 
-_Number = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
-
-class _Given(msgspec.Struct, frozen=True, tag_field="kind", rename="camel"):
-    """Base of both; what stands for one in a log or a traceback tells nothing."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-
-class Token(_Given, frozen=True, tag="token", forbid_unknown_fields=True):
+class Token(Opens, frozen=True, tag="token"):
     """A token of a person or of a robot."""
 
     token: str
-
-
-class App(_Given, frozen=True, tag="github-app", forbid_unknown_fields=True):
-    """A GitHub App that is installed where the project is; its key is RSA, in PEM."""
-
-    app_id: _Number
-    installation_id: _Number
-    private_key: str
 
 
 def given(words: Any, kind: Kind) -> bytes:
@@ -71,7 +41,7 @@ def given(words: Any, kind: Kind) -> bytes:
         Invalid: it is none; nothing of it is repeated.
     """
     try:
-        found: Token | App = msgspec.convert(words, type=Token | App)
+        found: Token | GithubApp = msgspec.convert(words, type=Token | GithubApp)
     except msgspec.ValidationError:
         raise Invalid(
             "this is nothing that opens a forge",
@@ -80,28 +50,11 @@ def given(words: Any, kind: Kind) -> bytes:
         ) from None
     match found:
         case Token(token=token):
-            if len(token) > _LONGEST_TOKEN or not _PRINTABLE.fullmatch(token):
-                raise Invalid("the token is empty, too long or has characters that no token has")
-        case App(private_key=key):
+            return msgspec.json.encode(Token(checked_token(token)))
+        case GithubApp(private_key=key):
             if kind is not Kind.GITHUB:
                 raise Invalid("a GitHub App opens GitHub only")
-            _signing(key)
-    return msgspec.json.encode(found)
-
-
-def _signing(pem: str) -> RSAPrivateKey:
-    """Read an App's key.
-
-    Raises:
-        Invalid: it is none.
-    """
-    try:
-        found = load_pem_private_key(pem[:_LONGEST_KEY].encode(), password=None)
-    except (ValueError, TypeError, UnicodeEncodeError):
-        found = None
-    if not isinstance(found, RSAPrivateKey):
-        raise Invalid("the private key is no RSA key in PEM, or has a passphrase")
-    return found
+            return msgspec.json.encode(msgspec.structs.replace(found, private_key=app_key(key)))
 
 
 class Tokens:
@@ -117,9 +70,7 @@ class Tokens:
     def __init__(self, place: ForgePlace, vault: Vault, clock: Clock, ca_file: str) -> None:
         self._place = place
         self._vault = vault
-        self._clock = clock
-        self._ca_file = ca_file
-        self._made: tuple[App, str, datetime] | None = None
+        self._installations = Installations(clock, ca_file)
 
     async def headers(self) -> Mapping[str, str]:
         """Return what opens the API, as headers of a request.
@@ -130,7 +81,7 @@ class Tokens:
         match await self._kept():
             case Token(token=token):
                 return _spelt(self._place.kind, token)
-            case App() as app:
+            case GithubApp() as app:
                 return _spelt(self._place.kind, await self._installed(app))
 
     async def is_app(self) -> bool:
@@ -139,9 +90,9 @@ class Tokens:
         Raises:
             Retry: there is nothing, or not now.
         """
-        return isinstance(await self._kept(), App)
+        return isinstance(await self._kept(), GithubApp)
 
-    async def _kept(self) -> Token | App:
+    async def _kept(self) -> Token | GithubApp:
         try:
             kept = await self._vault.find(FORGE, self._place.api_url)
         except StoreUnavailable:
@@ -151,40 +102,20 @@ class Tokens:
         if kept is None:
             raise Retry("there is no token of the forge", everything=True)
         try:
-            return msgspec.json.decode(kept, type=Token | App)
+            return msgspec.json.decode(kept, type=Token | GithubApp)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Retry("the stored token of the forge is damaged", everything=True) from None
 
-    async def _installed(self, app: App) -> str:
-        """Return a token of the App's installation that lasts a while yet.
-
-        SPEC(GitHub Apps): POST /app/installations/<id>/access_tokens with a JWT, RS256.
-        """
-        if self._made is not None:
-            of, token, ends = self._made
-            if of == app and ends - self._clock.now() > _SPARE:
-                return token
-
-        async def signed() -> Mapping[str, str]:
-            return {"authorization": f"Bearer {self._signed(app)}"}
-
-        calls = Calls(self._place.api_url, signed, self._clock, HEADERS, self._ca_file)
-        path = f"/app/installations/{app.installation_id}/access_tokens"
-        project = self._place.project.partition("/")[2]
-        wanted = {"repositories": [project], "permissions": _PERMISSIONS}
+    async def _installed(self, app: GithubApp) -> str:
+        """Return a token of the app's installation that lasts a while yet."""
+        repository = self._place.project.partition("/")[2]
+        wanted = Wanted(self._place.api_url, repository, _PERMISSIONS)
         try:
-            answer = await calls.ask("POST", path, body=wanted)
-        finally:
-            await calls.close()
-        token, ends = _read(answer.value)
-        self._made = app, token, ends
-        return token
-
-    def _signed(self, app: App) -> str:
-        now_s = int(self._clock.now().timestamp())
-        started_s = now_s - _BACKDATED_S
-        claims = {"iss": str(app.app_id), "iat": started_s, "exp": started_s + _JWT_S}
-        return jwt.encode({"alg": "RS256"}, claims, RSAKey.import_key(app.private_key))
+            return await self._installations.token(app, wanted)
+        except Waiting as error:
+            raise Retry(error.message, after_s=error.retry_after_s, everything=True) from None
+        except ReconcileError as error:
+            raise Retry(error.message, everything=True) from None
 
 
 def _spelt(kind: Kind, token: str) -> Mapping[str, str]:
@@ -195,16 +126,3 @@ def _spelt(kind: Kind, token: str) -> Mapping[str, str]:
             return {"authorization": f"Bearer {token}"}
         case Kind.GITEA | Kind.FORGEJO:
             return {"authorization": f"token {token}"}
-
-
-def _read(answer: Any) -> tuple[str, datetime]:
-    """Return token and end of ``{"token": "...", "expires_at": "2026-01-01T00:00:00Z"}``."""
-    match answer:
-        case {"token": str(token), "expires_at": str(ends)} if _PRINTABLE.fullmatch(token):
-            try:
-                moment = datetime.fromisoformat(ends)
-            except ValueError:
-                raise nonsense() from None
-            if moment.tzinfo is not None:
-                return token, moment
-    raise nonsense()

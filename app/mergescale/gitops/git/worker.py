@@ -28,6 +28,7 @@ from mergescale.gitops.git.excess import TooMuch, excess, passed
 from mergescale.gitops.git.keeping import Locked, alone, fresh_of, quarantine_of, swap
 from mergescale.gitops.git.limits import Limits, allocations, impose
 from mergescale.gitops.git.messages import Failed, Fault, Found, Reply, Request, Unchanged
+from mergescale.gitops.git.patience import patient, recall, remember, traced
 from mergescale.gitops.git.revisions import Followed, Kind
 from mergescale.gitops.git.running import Talkative
 from mergescale.gitops.git.sayings import (
@@ -41,7 +42,6 @@ from mergescale.gitops.git.sayings import (
     classified,
 )
 from mergescale.gitops.git.source import Transport
-from mergescale.gitops.patience import patient, recall, remember, traced
 from mergescale.gitops.trust.demands import Verdict
 from mergescale.gitops.trust.signatures import verify
 

@@ -33,4 +33,5 @@ async def send(url: str, notice: Notice) -> None:
     """
     # Nothing of it is a link that Slack would go and read.
     body = msgspec.json.encode({"text": text(notice), "unfurl_links": False, "unfurl_media": False})
-    await post(url, body, {"content-type": "application/json", "user-agent": "mergescale"})
+    headers = {"content-type": "application/json", "user-agent": "mergescale"}
+    await post(url, body, headers, notice.at)

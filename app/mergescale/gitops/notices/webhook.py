@@ -34,4 +34,4 @@ async def send(url: str, secret: str, notice: Notice) -> None:
         "user-agent": "mergescale",
         SIGNATURE: signature(secret, body, int(notice.at.timestamp())),
     }
-    await post(url, body, headers)
+    await post(url, body, headers, notice.at)

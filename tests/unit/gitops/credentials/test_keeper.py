@@ -55,7 +55,7 @@ async def kept(
     engine = await Engine.open(TailnetName("default"), MemoryJournal(), MemoryFeed(), clock)
     running = asyncio.create_task(engine.run())
     try:
-        keeper = Keeper(engine, source, vault, Installations(source, clock), ca_file)
+        keeper = Keeper(engine, source, vault, Installations(clock), ca_file)
         yield World(keeper, vault, engine)
     finally:
         engine.stop()

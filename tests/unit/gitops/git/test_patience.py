@@ -11,7 +11,7 @@ from msgspec import structs
 
 from mergescale.gitops.git.limits import Limits
 from mergescale.gitops.git.messages import Failed, Request
-from mergescale.gitops.patience import patient, recall, remember, traced
+from mergescale.gitops.git.patience import patient, recall, remember, traced
 
 UNREACHABLE = Failed(retry=True, reason="Unreachable", message="the repository is out of reach")
 TOO_LARGE = Failed(retry=False, reason="TooLarge", message="too much")

@@ -10,7 +10,6 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +17,8 @@ import msgspec
 from msgspec import structs
 
 from mergescale.gitops.git.messages import Failed, Request
+from mergescale.gitops.waits import asked_s, bounded_s
 
-#: LIMIT: seconds that are waited for whoever asks for more, or does not say how many.
-_LONGEST_S: Final = 3600.0
-_USUAL_S: Final = 60.0
 #: LIMIT: seconds for which something too large is not transferred again.
 _TRUSTED_S: Final = 3600.0
 _MOST_TRACED: Final = 1 << 20
@@ -49,10 +46,10 @@ def patient(failed: Failed, stderr: str, trace: Path) -> Failed:
         trace: where the headers are, if there were any.
     """
     limited = _LIMITED.search(stderr) is not None
-    asked_s = _asked_s(trace) if limited or _BUSY.search(stderr) else None
-    if asked_s is None and not limited:
+    wanted_s = _traced_s(trace) if limited or _BUSY.search(stderr) else None
+    if wanted_s is None and not limited:
         return failed
-    wait_s = min(max(1.0, _USUAL_S if asked_s is None else asked_s), _LONGEST_S)
+    wait_s = bounded_s(wanted_s)
     return Failed(
         retry=True,
         reason="RateLimited" if limited else failed.reason,
@@ -62,8 +59,8 @@ def patient(failed: Failed, stderr: str, trace: Path) -> Failed:
     )
 
 
-def _asked_s(trace: Path) -> float | None:
-    """SPEC(RFC 9110 10.2.3): seconds, or a date."""
+def _traced_s(trace: Path) -> float | None:
+    """Return what the last answer asks for."""
     try:
         with trace.open("rb") as headers:
             found = _HEADER.findall(headers.read(_MOST_TRACED))
@@ -71,13 +68,7 @@ def _asked_s(trace: Path) -> float | None:
         return None
     if not found:
         return None
-    text = found[-1].decode("latin-1").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return parsedate_to_datetime(text).timestamp() - time.time()  # noqa: TID251 - the worker's
-    except ValueError:
-        return None
+    return asked_s(found[-1].decode("latin-1"), time.time())  # noqa: TID251 - the worker's
 
 
 class _Refused(msgspec.Struct, frozen=True):
