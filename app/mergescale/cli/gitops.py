@@ -1,7 +1,4 @@
-"""``mergescale gitops``: the watched repository.
-
-LIMIT(length): a short command for each thing that operators do about it.
-"""
+"""``mergescale gitops``: the watched repository, a short command for each thing to do about it."""
 
 from __future__ import annotations
 
@@ -10,14 +7,15 @@ from typing import Any, Final
 import click
 
 from mergescale.cli import credential, forge, notify, webhook
-from mergescale.cli.errors import CommandFailed, ExitCode
+from mergescale.cli.errors import CommandFailed
 from mergescale.cli.gitops_override import override, until
+from mergescale.cli.gitops_status import named, show
 from mergescale.cli.gitops_wait import wait
 from mergescale.cli.groups import noun
 from mergescale.cli.keys import Span
 from mergescale.cli.options import Session, online, yes_option
 from mergescale.cli.questions import confirm
-from mergescale.cli.screen import NOTHING, Cell, Tone, moment, printable, printable_lines
+from mergescale.cli.screen import NOTHING, moment, printable, printable_lines
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
 app.add_command(credential.app)
@@ -32,12 +30,6 @@ app.add_command(override)
 _SYNC_S: Final = 180.0
 #: As ``policy plan`` ends when there is an effect.
 _DIFFERS: Final = 2
-#: Conditions that are bad news when they are true.
-_BAD: Final = frozenset({"Stalled", "Suspended", "Drifted"})
-#: The one that is false for a moment after every commit, and for as long as one client is slow.
-_UNDER_WAY: Final = "Delivered"
-#: Reasons for which a commit waits that an approval ends.
-_APPROVABLE: Final = frozenset({"GateRefused", "Frozen"})
 _reason: Final = click.option(
     "--reason", required=True, metavar="TEXT", help="Why; kept, and shown with the status."
 )
@@ -51,7 +43,7 @@ def show_status(session: Session) -> None:
     Exit code 0 if all is well, 3 if the newest commit is not in force, or the repository cannot or
     is not to be followed.
     """
-    _show(session, session.server.inside("GET", "gitops"))
+    show(session, session.server.inside("GET", "gitops"))
 
 
 @app.command("sync")
@@ -65,7 +57,7 @@ def sync(session: Session, *, retry: bool) -> None:
     if session.screen.terminal:
         session.screen.hint("► looking at the repository")
     query = {"retry": "true"} if retry else {}
-    _show(session, session.server.inside("POST", "gitops", "sync", query=query, timeout_s=_SYNC_S))
+    show(session, session.server.inside("POST", "gitops", "sync", query=query, timeout_s=_SYNC_S))
 
 
 @app.command("history")
@@ -195,7 +187,7 @@ def pin(session: Session, commit: str | None, reason: str | None, *, off: bool, 
     body = {"commit": commit, "reason": reason}
     done = session.server.inside("POST", "gitops", "pin", body=body, timeout_s=_SYNC_S)
     _said(session, done)
-    session.screen.done(f"{_commit(done['current'])} is in force, and stays")
+    session.screen.done(f"{named(done['current'])} is in force, and stays")
 
 
 @app.command("resume")
@@ -214,7 +206,7 @@ def go_on(session: Session, *, yes: bool) -> None:
     if not session.screen.is_json:
         _show_next(session)
     confirm("Follow the branch again?", yes=yes)
-    _show(session, session.server.inside("POST", "gitops", "resume", timeout_s=_SYNC_S))
+    show(session, session.server.inside("POST", "gitops", "resume", timeout_s=_SYNC_S))
 
 
 @app.command("rollback")
@@ -231,7 +223,7 @@ def rollback(session: Session, commit: str, reason: str, *, yes: bool) -> None:
     body = {"commit": commit, "reason": reason}
     done = session.server.inside("POST", "gitops", "rollback", body=body)
     _said(session, done)
-    session.screen.done(f"{_commit(done['after'])} is in force; following is suspended")
+    session.screen.done(f"{named(done['after'])} is in force; following is suspended")
     if done["revert"]:
         session.screen.hint(f"make the branch say so too: {done['revert']}")
         session.screen.hint("then: mergescale gitops resume")
@@ -246,7 +238,7 @@ def accept(session: Session, commit: str) -> None:
     Exit code 3 if it is not in force after it.
     """
     body = {"commit": commit}
-    _show(session, session.server.inside("POST", "gitops", "accept", body=body, timeout_s=_SYNC_S))
+    show(session, session.server.inside("POST", "gitops", "accept", body=body, timeout_s=_SYNC_S))
 
 
 @app.command("approve")
@@ -266,7 +258,7 @@ def approve(session: Session, commit: str, reason: str, plan: str) -> None:
     it is not in force after it.
     """
     body = {"commit": commit, "reason": reason, "plan": plan}
-    _show(session, session.server.inside("POST", "gitops", "approve", body=body, timeout_s=_SYNC_S))
+    show(session, session.server.inside("POST", "gitops", "approve", body=body, timeout_s=_SYNC_S))
 
 
 def _why(one: dict[str, Any]) -> str:
@@ -304,106 +296,3 @@ def _show_plan(session: Session, found: dict[str, Any]) -> None:
         session.screen.json(found)
     else:
         session.screen.line(printable_lines(as_text(msgspec.convert(found, Plan))))
-
-
-def _show(session: Session, status: dict[str, Any]) -> None:
-    if session.screen.is_json:
-        session.screen.json(status)
-    else:
-        _print(session, status)
-    if any(_is_bad(condition) for condition in status["conditions"]):
-        click.get_current_context().exit(ExitCode.BAD_NEWS)
-
-
-def _print(session: Session, status: dict[str, Any]) -> None:
-    screen, applied = session.screen, moment(status["applied"])
-    override = status["override"]
-    if override is not None:
-        by, why = printable(override["by"]), printable(override["reason"])
-        screen.line(f"OVERRIDDEN by {by}{until(override)}: {why}")
-    where = ", ".join(
-        part
-        for part in (
-            status["repository"],
-            f"{status.get('follows', 'branch')} {status['branch']}",
-            f"folder {status['folder']}" if status["folder"] else "",
-        )
-        if part
-    )
-    in_force = _commit(status["current"])
-    screen.details(
-        [
-            ("Repository", where),
-            ("In force", f"{in_force}, since {applied}" if status["current"] else "nothing yet"),
-            *_verified(status),
-            ("Newest", NOTHING if _is_newest(status) else _commit(status["target"])),
-            ("Looked at", moment(status["lastAttempt"]) + _by_whom(status)),
-            ("Webhook", _received(status.get("webhook", {}))),
-            *(("Approved", _approved(one)) for one in status["approvals"]),
-        ]
-    )
-    screen.line("")
-    screen.table(
-        ("CONDITION", "STATE", "SINCE", "REASON", "MESSAGE"),
-        (
-            (
-                condition["name"],
-                _state(condition),
-                moment(condition["since"]),
-                condition["reason"],
-                condition["message"],
-            )
-            for condition in status["conditions"]
-        ),
-    )
-    for problem in status["problems"]:
-        screen.line(f"\n{printable_lines(problem['rendered'])}")
-    if any(one["reason"] in _APPROVABLE for one in status["conditions"]):
-        commit = status["target"]["commit"][:12] if status["target"] else "COMMIT"
-        screen.hint(f"to let it pass all the same: mergescale gitops approve {commit} --reason …")
-
-
-def _approved(one: dict[str, Any]) -> str:
-    """Return which commit somebody let pass, who, and why."""
-    bound = ", as planned" if one["bound"] else ""
-    return printable(
-        f"{one['commit'][:12]}{bound}, by {one['by']} at {moment(one['at'])}: {one['reason']}"
-    )
-
-
-def _by_whom(status: dict[str, Any]) -> str:
-    return "" if status["followedHere"] else ", by another server process"
-
-
-def _received(webhook: dict[str, Any]) -> str:
-    last = webhook.get("lastReceived")
-    return f"last received {moment(last)}" if last else "nothing received yet"
-
-
-def _verified(status: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return who signed the newest commit that was looked at, if signatures are asked for."""
-    by = status["verifiedBy"]
-    return [("Verified by", printable(", ".join(by)))] if by else []
-
-
-def _is_newest(status: dict[str, Any]) -> bool:
-    current, target = status["current"], status["target"]
-    return target is None or (current is not None and current["commit"] == target["commit"])
-
-
-def _commit(commit: dict[str, Any] | None) -> str:
-    if commit is None:
-        return NOTHING
-    return printable(f'{commit["commit"][:12]} "{commit["subject"]}" by {commit["author"]}')
-
-
-def _is_bad(condition: dict[str, Any]) -> bool:
-    """Say whether a condition is bad news; not known yet is none, nor what is under way."""
-    return condition["name"] != _UNDER_WAY and condition["state"] is (condition["name"] in _BAD)
-
-
-def _state(condition: dict[str, Any]) -> Cell:
-    if condition["state"] is None:
-        return Cell("unknown", Tone.DIM)
-    word = "true" if condition["state"] else "false"
-    return Cell(word, Tone.BAD if _is_bad(condition) else Tone.GOOD)
