@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from mergescale.gitops.git.bare import child_environment
+from mergescale.gitops.git.hardening import child_environment
 from mergescale.gitops.git.messages import Request
 from mergescale.gitops.git.worker import answer
 

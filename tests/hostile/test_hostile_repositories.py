@@ -23,8 +23,9 @@ from typing import Final
 import pytest
 
 from mergescale.gitops.errors import Stalled
-from mergescale.gitops.git.bare import GitFailed, Store, child_environment
+from mergescale.gitops.git.bare import GitFailed, Store
 from mergescale.gitops.git.child import Fetcher
+from mergescale.gitops.git.hardening import child_environment
 from mergescale.gitops.git.limits import Limits
 from mergescale.gitops.git.revisions import Followed
 from mergescale.gitops.git.source import Source, Transport

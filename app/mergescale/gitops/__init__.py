@@ -3,8 +3,8 @@
 What must hold:
 
 * Git runs only in a short-lived child process (``git/worker.py``) with a scrubbed environment and
-  resource limits, on bare objects; nothing is ever checked out. ``git/bare.py`` is the only module
-  that touches GitPython.
+  resource limits, on bare objects; nothing is ever checked out. ``git/bare.py`` holds every call
+  that is made, ``git/running.py`` makes it; only these two touch GitPython.
 * URLs and refs come from configuration, pass our own grammar (``git/source.py``) and are never an
   option, a format or a shell word.
 * A commit is attempted once. A bad one changes nothing and stays visible in the `Status` until the

@@ -1,11 +1,9 @@
 """A bare store and the handful of git calls we make.
 
-GitPython leaks resources in long processes and hands its environment on, so this and `running`,
-the only modules that touch it, are imported in the worker only. Every call is a full argument
-vector with our options first and ``--`` or ``--end-of-options`` before anything that came from
-configuration or from the repository.
-
-LIMIT(length): all that git is ever asked is in one place, where it can be checked in one reading.
+All that git is ever asked is here, to be checked in one reading. GitPython leaks resources in long
+processes and hands its environment on, so this and `running`, the only modules that touch it, are
+imported in the worker only. Every call is a full argument vector with our options first and ``--``
+or ``--end-of-options`` before anything that came from configuration or from the repository.
 
 Git's own names: *commit-ish* texts here are full hex object ids or `TIP`, never user input.
 """
@@ -18,16 +16,18 @@ import re
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from git.cmd import Git
 from git.exc import GitCommandError, GitCommandNotFound
 
+from mergescale.gitops.git import printed
+from mergescale.gitops.git.hardening import HARDENED, VERIFYING
+from mergescale.gitops.git.printed import Commit, Entry, Made
 from mergescale.gitops.git.running import GitFailed, run, stream
 
-__all__ = ["APPLIED", "TIP", "Commit", "Entry", "GitFailed", "Store", "child_environment"]
+__all__ = ["APPLIED", "TIP", "GitFailed", "Store"]
 
 #: Where the newest commit is kept in the store; in a quarantine, what was fetched, not peeled.
 TIP: Final = "refs/mergescale/tip"
@@ -38,8 +38,6 @@ _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 #: What git says of a commit, and of a path in one, that is not there.
 _UNKNOWN = re.compile(r"Not a valid commit name")
 _NO_PATH = re.compile(r"path '.*' does not exist in", re.DOTALL)
-#: LIMIT: largest commit subject and author that are kept.
-_LONGEST_LINE = 200
 #: LIMIT: what one git call may print; eight watched megabytes and their headers are the most.
 _MOST_PRINTED = 64 << 20
 #: SPEC(gitrepository-layout): the least that is a bare repository, as ``git init`` makes it.
@@ -48,83 +46,8 @@ _FILES: Final = {
     "HEAD": "ref: refs/heads/none\n",
     "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
 }
-_LOG_FORMAT = "--format=%H%x00%ct%x00%an%x00%s"
-#: A line of a commit's header about somebody (git-fsck checks that it is one).
-_IDENTITY = re.compile(
-    rb"^(author|committer) [^<>\n]*<([^<>\n]*)> [0-9]+ [+-][0-9]{4}$", re.MULTILINE
-)
 #: What git says of an object that is not there.
 _ABSENT = re.compile(r"could not get object info|Not a valid object name")
-#: Signatures are verified by these programs and by no other, whatever they are made with.
-_VERIFYING: Final[tuple[str, ...]] = (
-    "gpg.program=gpg",
-    "gpg.openpgp.program=gpg",
-    "gpg.ssh.program=ssh-keygen",
-    "gpg.x509.program=false",
-    "gpg.minTrustLevel=undefined",
-)
-
-_HARDENED: Final[tuple[str, ...]] = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.askPass=",
-    "credential.helper=",
-    "fetch.fsckObjects=true",
-    "transfer.fsckObjects=true",
-    # Always a pack: its size is bounded while it grows, and it is moved as a whole.
-    "fetch.unpackLimit=1",
-    "transfer.unpackLimit=1",
-    # No object is streamed past the limit on what is allocated.
-    "core.bigFileThreshold=1024g",
-    "fetch.recurseSubmodules=false",
-    "fetch.writeCommitGraph=false",
-    "submodule.recurse=false",
-    "http.followRedirects=false",
-    # Whichever curl there is: of HTTP/2 it traces headers in ways that some git does not redact.
-    "http.version=HTTP/1.1",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=20",
-    "gc.auto=0",
-    "gc.autoDetach=false",
-    "gc.packRefs=false",
-    "maintenance.auto=false",
-    "maintenance.autoDetach=false",
-    "pack.threads=1",
-    "pack.windowMemory=64m",
-    "protocol.allow=never",
-    "protocol.version=2",
-    "safe.bareRepository=explicit",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a tree: git's mode (six octal digits), type, object id, size in bytes, name."""
-
-    mode: str
-    type: str
-    oid: str
-    size_bytes: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What people are told about a commit."""
-
-    oid: str
-    committed_s: int
-    author: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """Who made a commit: e-mails, as the commit says them."""
-
-    oid: str
-    committer: str
-    author: str
 
 
 class Store:
@@ -133,7 +56,7 @@ class Store:
     def __init__(self, path: Path, transport: str) -> None:
         self._path = path
         allowed = f"protocol.{transport}.allow=always"
-        self._options = [option for setting in (*_HARDENED, allowed) for option in ("-c", setting)]
+        self._options = [option for setting in (*HARDENED, allowed) for option in ("-c", setting)]
         self._git = Git(str(path.parent))
         self._fresh = False
 
@@ -344,12 +267,8 @@ class Store:
 
     def describe(self, commit: str) -> Commit:
         """Return what people are told about a commit."""
-        line = self._run(
-            "log", "-1", "--no-show-signature", "--no-mailmap", "--encoding=UTF-8", _LOG_FORMAT,
-            self._id(commit), "--",
-        )  # fmt: skip
-        oid, committed, author, subject = line.decode(errors="replace").rstrip("\n").split("\0", 3)
-        return Commit(oid, int(committed), _line(author), _line(subject))
+        words = ("--no-show-signature", "--no-mailmap", "--encoding=UTF-8", printed.LOG_FORMAT)
+        return printed.commit(self._run("log", "-1", *words, self._id(commit), "--"))
 
     def holds(self, commit: str) -> bool:
         """Say whether the commit is here.
@@ -377,7 +296,7 @@ class Store:
         listing = self._run("rev-list", "--topo-order", *span, self._id(commit), "--")
         oids = [self._id(line) for line in listing.splitlines()]
         contents = self._contents(oids, b"commit")
-        return [_made(oid, contents[oid]) for oid in oids]
+        return [printed.made(oid, contents[oid]) for oid in oids]
 
     def verified(
         self, commit: str, *, signers: Path, environment: Mapping[str, str]
@@ -391,7 +310,7 @@ class Store:
             signers: an allowed signers file.
             environment: of gpg.
         """
-        trust = (*_VERIFYING, f"gpg.ssh.allowedSignersFile={signers}")
+        trust = (*VERIFYING, f"gpg.ssh.allowedSignersFile={signers}")
         options = [option for setting in trust for option in ("-c", setting)]
         words = ("verify-commit", "--raw", self._id(commit))
         status, _, said = self._git.execute(
@@ -419,7 +338,7 @@ class Store:
         if kind.strip() != b"tree":
             return None
         listing = self._run("ls-tree", "-l", "-z", tree, "--")
-        return [_entry(line) for line in listing.split(b"\0") if line]
+        return [printed.entry(line) for line in listing.split(b"\0") if line]
 
     def blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of the blobs; the caller knows their sizes."""
@@ -431,7 +350,7 @@ class Store:
             questions.write("".join(f"{oid}\n" for oid in wanted).encode())
             questions.seek(0)
             answers = self._run("cat-file", "--batch", stdin=questions.fileno())
-        return _batch(answers, kind)
+        return printed.contents(answers, kind)
 
     def _run(self, *words: str, stdin: int | None = None, most: int = _MOST_PRINTED) -> bytes:
         return run(self._git, self._words(words), stdin=stdin, most=most)
@@ -448,40 +367,6 @@ class Store:
         return plain
 
 
-def _entry(line: bytes) -> Entry:
-    """Read ``<mode> SP <type> SP <object> SP+ <size> TAB <name>`` (git-ls-tree -l -z)."""
-    facts, _, name = line.partition(b"\t")
-    mode, kind, oid, size = facts.decode("ascii").split()
-    return Entry(mode, kind, oid, 0 if size == "-" else int(size), name.decode(errors="replace"))
-
-
-def _made(oid: str, commit: bytes) -> Made:
-    """Read a commit's header as it is: what git prints of it, it may have converted.
-
-    SPEC(gitformat: commit): header lines, an empty line, the message.
-    """
-    found = _IDENTITY.findall(commit.partition(b"\n\n")[0])
-    if [role for role, _ in found] != [b"author", b"committer"]:
-        raise GitFailed("fsck error: not one author and one committer")
-    author, committer = (email.decode(errors="replace") for _, email in found)
-    return Made(oid, committer, author)
-
-
-def _batch(answers: bytes, wanted: bytes) -> dict[str, bytes]:
-    """Read ``<oid> SP <type> SP <size> LF <contents> LF``, repeated (git-cat-file --batch)."""
-    found: dict[str, bytes] = {}
-    at = 0
-    while at < len(answers):
-        end = answers.index(b"\n", at)
-        oid, kind, *size = answers[at:end].decode("ascii").split()
-        if kind.encode() != wanted:
-            raise GitFailed("an object is not of the kind that it must be")
-        start = end + 1
-        at = start + int(size[0]) + 1
-        found[oid] = answers[start : at - 1]
-    return found
-
-
 def _settle(folder: Path) -> None:
     """Have the names in a folder last before anything refers to them."""
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -489,42 +374,3 @@ def _settle(folder: Path) -> None:
         os.fsync(place)
     finally:
         os.close(place)
-
-
-def _line(text: str) -> str:
-    """Return one printable line for people; the committer chose the text."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return shown[:_LONGEST_LINE]
-
-
-def child_environment(scratch: Path, transport: str, url: str) -> Mapping[str, str]:
-    """Return the variables that git, and what git starts, may see besides PATH.
-
-    Args:
-        scratch: an empty folder; becomes HOME and holds git's only configuration file.
-        transport: the one protocol that is let through.
-        url: a local repository may belong to another account; configuration names it, so it is
-            trusted to be read (git-config safe.directory).
-    """
-    config = scratch / "gitconfig"
-    lines = ["[safe]"]
-    if transport == "file":
-        quoted = url.replace("\\", "\\\\").replace('"', '\\"')
-        lines += [f'\tdirectory = "{quoted}"', f'\tdirectory = "{quoted}/.git"']
-    config.write_text("\n".join(lines) + "\n")
-    return {
-        "HOME": str(scratch),
-        "LC_ALL": "C",
-        "TZ": "UTC",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": str(config),
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": transport,
-        "GIT_PROTOCOL_FROM_USER": "0",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_SSH_COMMAND": "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes"
-        " -oForwardAgent=no -oClearAllForwardings=yes -oPermitLocalCommand=no -oConnectTimeout=10",
-        "GIT_SSH_VARIANT": "ssh",
-    }

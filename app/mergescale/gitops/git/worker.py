@@ -22,13 +22,15 @@ from msgspec import structs
 
 from mergescale.gitops.git import trial
 from mergescale.gitops.git.access import folder_of, lent
-from mergescale.gitops.git.bare import TIP, Entry, GitFailed, Store, child_environment
+from mergescale.gitops.git.bare import TIP, GitFailed, Store
 from mergescale.gitops.git.checks import check
 from mergescale.gitops.git.excess import TooMuch, excess, passed
+from mergescale.gitops.git.hardening import child_environment
 from mergescale.gitops.git.keeping import Locked, alone, fresh_of, quarantine_of, swap
 from mergescale.gitops.git.limits import Limits, allocations, impose
 from mergescale.gitops.git.messages import Failed, Fault, Found, Reply, Request, Unchanged
 from mergescale.gitops.git.patience import patient, recall, remember, traced
+from mergescale.gitops.git.printed import Entry
 from mergescale.gitops.git.revisions import Followed, Kind
 from mergescale.gitops.git.running import Talkative
 from mergescale.gitops.git.sayings import (

@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mergescale.gitops.git.bare import GitFailed, Made, Store
+from mergescale.gitops.git.bare import GitFailed, Store
+from mergescale.gitops.git.printed import Made
 from mergescale.gitops.trust.allowed_signers import written
 from mergescale.gitops.trust.demands import UNREADABLE, Demands, Signatures, Verdict, admits
 from mergescale.gitops.trust.keys import StoreUnreadable, TrustStore, environment

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mergescale.gitops.git.bare import GitFailed, Store, child_environment
+from mergescale.gitops.git.bare import GitFailed, Store
+from mergescale.gitops.git.hardening import child_environment
 from mergescale.gitops.trust import signatures
 from mergescale.gitops.trust.demands import Demands, Signatures, Verdict
 from mergescale.gitops.trust.signatures import verify
