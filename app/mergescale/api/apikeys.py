@@ -1,4 +1,4 @@
-"""API tokens; ``keys`` has the paths."""
+"""API tokens and OAuth clients, which are kept alike; ``keys`` has the paths."""
 
 from __future__ import annotations
 
@@ -32,30 +32,54 @@ async def create(caller: Authenticated, data: CreateKey) -> Key:
     return render(await caller.engine.apply(decide), caller.now(), text=minted.text)
 
 
+async def create_client(caller: Authenticated, data: CreateKey) -> Key:
+    """Make an OAuth client of the caller's tailnet; the only answer with its secret.
+
+    Raises:
+        Invalid: it asks for what only another kind of key has, or for no scope.
+    """
+    create = data.capabilities.devices.create
+    if any((create.reusable, create.ephemeral, create.preauthorized, create.tags, data.user)):
+        raise Invalid("an OAuth client has no capabilities and no user")
+    if data.tags:
+        raise Invalid("an OAuth client has no tags: none of the scopes here needs any")
+    if data.expiry_seconds:
+        raise Invalid("an OAuth client does not expire; revoke it")
+    minted = mint(Kind.CLIENT, caller.draw(MINT_BYTES))
+    decide = apikeys.create(
+        ApiKeyId(minted.id),
+        minted.secret_hash,
+        data.description,
+        None,
+        client_scopes=tuple(sorted(set(data.scopes or ()))),
+    )
+    return render(await caller.engine.apply(decide), caller.now(), text=minted.text)
+
+
 def listed(caller: Authenticated) -> list[Key]:
     """Return all that are kept."""
-    found = apikeys.listed(caller.snapshot)
-    return [render(key, caller.now()) for key in found if not key.is_client]
+    return [render(key, caller.now()) for key in apikeys.listed(caller.snapshot)]
 
 
 def find(caller: Authenticated, key_id: str) -> Key | None:
     """Return one, if it is one of these."""
     key = caller.snapshot.api_keys.get(ApiKeyId(key_id))
-    return None if key is None or key.is_client else render(key, caller.now())
+    return None if key is None else render(key, caller.now())
 
 
 async def revoke(caller: Authenticated, key_id: str) -> None:
-    """Let one open nothing any more; it may be the one that this request came with."""
+    """Let one open nothing any more, nor what it gave; this request may have come with it."""
     await caller.engine.apply(apikeys.revoke(ApiKeyId(key_id)))
 
 
 def render(key: ApiKey, now: datetime, *, text: str | UnsetType = UNSET) -> Key:
-    """Return the token as it is told, with its text if this is the answer that made it."""
+    """Return the key as it is told, with its text if this is the answer that made it."""
+    kind = Kind.CLIENT if key.is_client else Kind.API
     return Key(
         id=key.id,
-        key_type="api",
+        key_type="client" if key.is_client else "api",
         key=text,
-        prefix=f"mskey-{Kind.API}-{key.id}",
+        prefix=f"mskey-{kind}-{key.id}",
         description=key.description,
         created=key.created,
         updated=key.revoked or key.created,
@@ -64,4 +88,5 @@ def render(key: ApiKey, now: datetime, *, text: str | UnsetType = UNSET) -> Key:
         revoked=known(key.revoked),
         invalid=not key.usable(now),
         last_used=known(key.last_used),
+        scopes=list(key.client_scopes or ()) if key.is_client else UNSET,
     )

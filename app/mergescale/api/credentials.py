@@ -15,11 +15,11 @@ from litestar.params import JSONBody
 
 from mergescale.api.callers import Caller, needs
 from mergescale.api.openapi import ERRORS, Nothing
-from mergescale.api.steering import repository_of
+from mergescale.api.watched import PATH, repository_of
 from mergescale.domain.scopes import Scope
 from mergescale.kernel.errors import NotFound
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops/credential"
+_PATH: Final = f"{PATH}/credential"
 _Text = Annotated[str, msgspec.Meta(max_length=32 << 10)]
 
 

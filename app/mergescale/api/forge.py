@@ -8,16 +8,14 @@ from litestar import delete, get, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
-from mergescale.api.callers import Authenticated, Caller, needs
-from mergescale.api.openapi import ERRORS, Nothing
+from mergescale.api.callers import Authenticated, Caller
+from mergescale.api.openapi import Nothing
 from mergescale.api.outside import ForgeDesk
-from mergescale.domain.scopes import Scope
+from mergescale.api.watched import ACTS, LOOKS, PATH
 from mergescale.kernel.errors import NotFound
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops"
 
-
-@get(f"{_PATH}/pulls", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(f"{PATH}/pulls", **LOOKS)
 async def list_pulls(caller: Caller) -> dict[str, Any]:
     """List the open pull requests, and what merging each of them would do.
 
@@ -26,19 +24,13 @@ async def list_pulls(caller: Caller) -> dict[str, Any]:
     return {"pulls": await _forge_of(caller).pulls()}
 
 
-@get(f"{_PATH}/forge", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(f"{PATH}/forge", **LOOKS)
 async def show_forge(caller: Caller) -> dict[str, Any]:
     """Tell which forge is told, whether there is a token for it, and how much waits to be told."""
     return await _forge_of(caller).told()
 
 
-@put(
-    f"{_PATH}/forge/token",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@put(f"{PATH}/forge/token", **ACTS)
 async def set_token(caller: Caller, data: JSONBody[dict[str, Any]]) -> Nothing:
     """Keep what opens the forge's API: ``token``, or ``appId``, ``installationId``, ``privateKey``.
 
@@ -49,13 +41,7 @@ async def set_token(caller: Caller, data: JSONBody[dict[str, Any]]) -> Nothing:
     return Nothing()
 
 
-@delete(
-    f"{_PATH}/forge/token",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@delete(f"{PATH}/forge/token", **ACTS)
 async def drop_token(caller: Caller) -> Nothing:
     """Forget what opens the forge's API; nothing is told to it any more."""
     await _forge_of(caller).take(by=caller.principal.name)

@@ -8,31 +8,17 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 
-from mergescale.api.callers import Caller, needs
-from mergescale.api.openapi import ERRORS
-from mergescale.api.steering import repository_of
-from mergescale.domain.scopes import Scope
+from mergescale.api.callers import Caller
+from mergescale.api.watched import ACTS, LOOKS, PATH, repository_of
 
 
-@get(
-    "/tailnet/{tailnet:str}/gitops",
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY_READ),
-    sync_to_thread=False,
-)
+@get(PATH, **LOOKS, sync_to_thread=False)
 def get_status(caller: Caller) -> dict[str, Any]:
     """Show which commit is in force, which was seen last, and what is wrong with it."""
     return dict(repository_of(caller).status())
 
 
-@post(
-    "/tailnet/{tailnet:str}/gitops/sync",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/sync", **ACTS)
 async def sync(
     caller: Caller,
     retry: FromQuery[bool] = False,  # noqa: FBT002 - a query's parameter

@@ -1,7 +1,7 @@
 """Keys: what Tailscale's API calls pre-auth keys, API tokens and OAuth clients.
 
 One resource with a ``keyType``, as the hosted service has: ``auth``, ``api`` and ``client``. What each
-is made of is in ``authkeys``, ``apikeys`` and ``oauthclients``.
+is made of is in ``authkeys`` and ``apikeys``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
-from mergescale.api import apikeys, authkeys, oauthclients
+from mergescale.api import apikeys, authkeys
 from mergescale.api.callers import Authenticated, Caller
 from mergescale.api.key import CreateKey, Key, KeyType
 from mergescale.api.openapi import ERRORS, Nothing
@@ -32,7 +32,7 @@ class _Kind(Protocol):
     async def revoke(self, caller: Authenticated, key_id: str) -> None: ...
 
 
-_KINDS: Final[tuple[_Kind, ...]] = (authkeys, apikeys, oauthclients)
+_KINDS: Final[tuple[_Kind, ...]] = (authkeys, apikeys)
 
 
 class Keys(Struct, frozen=True):
@@ -72,7 +72,7 @@ async def create_key(caller: Caller, data: JSONBody[CreateKey]) -> Key:
         case "api":
             return await apikeys.create(caller, data)
         case "client":
-            return await oauthclients.create(caller, data)
+            return await apikeys.create_client(caller, data)
         case "auth":
             return await authkeys.create(caller, data)
 

@@ -9,13 +9,12 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
-from mergescale.api.callers import Authenticated, Caller, needs
-from mergescale.api.openapi import ERRORS, Nothing
+from mergescale.api.callers import Authenticated, Caller
+from mergescale.api.openapi import Nothing
 from mergescale.api.outside import Channels
-from mergescale.domain.scopes import Scope
-from mergescale.kernel.errors import NotFound
+from mergescale.api.watched import ACTS, LOOKS, PATH, of_repository
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops/notify"
+_PATH: Final = f"{PATH}/notify"
 
 
 class ChannelSecret(msgspec.Struct, frozen=True):
@@ -24,32 +23,20 @@ class ChannelSecret(msgspec.Struct, frozen=True):
     secret: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
 
 
-@get(_PATH, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(_PATH, **LOOKS)
 async def list_channels(caller: Caller) -> dict[str, Any]:
     """List who is told when something changes, as configured; secrets are not told."""
     return {"channels": await _channels_of(caller).told()}
 
 
-@post(
-    f"{_PATH}/{{channel:str}}/test",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{_PATH}/{{channel:str}}/test", **ACTS)
 async def try_channel(caller: Caller, channel: FromPath[str]) -> Nothing:
     """Send a test to a channel and wait for it; a 409 says why it did not get there."""
     await _channels_of(caller).try_out(channel)
     return Nothing()
 
 
-@post(
-    f"{_PATH}/{{channel:str}}/secret",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{_PATH}/{{channel:str}}/secret", **ACTS)
 async def keep_channel_secret(
     caller: Caller, channel: FromPath[str], data: JSONBody[ChannelSecret]
 ) -> dict[str, Any]:
@@ -66,7 +53,4 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [list_channels, try_channel, keep_chan
 
 
 def _channels_of(caller: Authenticated) -> Channels:
-    channels = caller.backend.channels.get(caller.snapshot.tailnet)
-    if channels is None:
-        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
-    return channels
+    return of_repository(caller, caller.backend.channels)

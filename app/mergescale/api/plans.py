@@ -11,15 +11,12 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody
 
-from mergescale.api.callers import Caller, needs
-from mergescale.api.openapi import ERRORS
-from mergescale.api.steering import newest_of, repository_of
-from mergescale.domain.scopes import Scope
+from mergescale.api.callers import Caller
+from mergescale.api.watched import ACTS, LOOKS, PATH, Commit, Reason, newest_of, repository_of
 from mergescale.plan.redaction import Redaction
 from mergescale.plan.rendering import PlanRefused, rendered
 from mergescale.policy.diagnostics import Diagnostic
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops"
 #: LIMIT: bytes of a request, two sides of a large policy with what stands beside it.
 _BODY_BYTES: Final = 12 << 20
 _MOST_FILES: Final = 500
@@ -68,19 +65,12 @@ class Approve(msgspec.Struct, frozen=True):
         plan: hash of the plan that was looked at; then only while the commit does what that says.
     """
 
-    commit: Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    commit: Commit
+    reason: Reason
     plan: Annotated[str, msgspec.Meta(max_length=64, pattern="^[0-9a-f]*$")] = ""
 
 
-@post(
-    f"{_PATH}/plan",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY_READ),
-    request_max_body_size=_BODY_BYTES,
-)
+@post(f"{PATH}/plan", **LOOKS, request_max_body_size=_BODY_BYTES)
 async def make_plan(
     caller: Caller,
     data: JSONBody[Candidate],
@@ -105,13 +95,7 @@ async def make_plan(
     return Response(text.encode(), media_type=media_type)
 
 
-@post(
-    f"{_PATH}/approve",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/approve", **ACTS)
 async def approve(caller: Caller, data: JSONBody[Approve]) -> dict[str, Any]:
     """Let this one commit pass; answers with the status after a look at the branch."""
     repository = repository_of(caller)

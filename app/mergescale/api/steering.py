@@ -10,56 +10,51 @@ from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody, QueryParameter
 
-from mergescale.api.callers import Authenticated, Caller, Repository, needs
-from mergescale.api.openapi import ERRORS
-from mergescale.domain.scopes import Scope
-from mergescale.kernel.errors import NotFound
+from mergescale.api.callers import Caller
+from mergescale.api.watched import ACTS, LOOKS, PATH, Commit, Reason, newest_of, repository_of
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops"
-_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 #: LIMIT: a year; what is to last longer is meant for good.
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
 #: LIMIT: `gitops.overriding.LONGEST`, which layers keep apart.
 _LONGEST_S: Final = 604_800
-_Commit = Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
 
 
 class Suspend(msgspec.Struct, frozen=True):
     """Why nothing is to come into force by itself; 0 seconds for until somebody resumes."""
 
-    reason: _Reason
+    reason: Reason
     expirySeconds: _Seconds = 0  # noqa: N815 - as for keys
 
 
 class Rollback(msgspec.Struct, frozen=True):
     """What is to be in force again, and why; seven digits of the commit are enough."""
 
-    commit: _Commit
-    reason: _Reason
+    commit: Commit
+    reason: Reason
 
 
 class Pin(msgspec.Struct, frozen=True):
     """Which commit is to be in force and stay, and why; seven digits of it are enough."""
 
-    commit: _Commit
-    reason: _Reason
+    commit: Commit
+    reason: Reason
 
 
 class Override(msgspec.Struct, frozen=True):
     """A policy in place of the repository's, why, and for how long; all three are required."""
 
     policy: Annotated[str, msgspec.Meta(max_length=1 << 20)]
-    reason: _Reason
+    reason: Reason
     expirySeconds: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_S)]  # noqa: N815 - as for keys
 
 
 class Accept(msgspec.Struct, frozen=True):
     """Which commit may come into force although it rewrites the history or is skipped."""
 
-    commit: _Commit
+    commit: Commit
 
 
-@get(f"{_PATH}/history", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(f"{PATH}/history", **LOOKS)
 async def history(
     caller: Caller, limit: Annotated[int, QueryParameter(ge=1, le=200)] = 50
 ) -> dict[str, Any]:
@@ -67,13 +62,13 @@ async def history(
     return {"deployments": await repository_of(caller).steering.history(limit)}
 
 
-@get(f"{_PATH}/diff", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(f"{PATH}/diff", **LOOKS)
 async def diff(caller: Caller, base: FromQuery[str], head: FromQuery[str]) -> Any:
     """Plan between two commits that were in force, over the devices there are now."""
     return await repository_of(caller).steering.diff(base, head)
 
 
-@get(f"{_PATH}/plan", responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(f"{PATH}/plan", **LOOKS)
 async def plan(caller: Caller) -> dict[str, Any]:
     """Plan from what is in force to the branch's newest commit; null if that is in force.
 
@@ -82,13 +77,7 @@ async def plan(caller: Caller) -> dict[str, Any]:
     return {"plan": await repository_of(caller).steering.next_plan()}
 
 
-@post(
-    f"{_PATH}/suspend",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/suspend", **ACTS)
 async def suspend(caller: Caller, data: JSONBody[Suspend]) -> dict[str, Any]:
     """Let no commit come into force by itself, at any replica and across restarts.
 
@@ -101,13 +90,7 @@ async def suspend(caller: Caller, data: JSONBody[Suspend]) -> dict[str, Any]:
     return dict(repository.status())
 
 
-@post(
-    f"{_PATH}/resume",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/resume", **ACTS)
 async def resume(caller: Caller) -> dict[str, Any]:
     """Follow the branch again; answers with the status after a look at it."""
     repository = repository_of(caller)
@@ -116,13 +99,7 @@ async def resume(caller: Caller) -> dict[str, Any]:
     return dict(repository.status())
 
 
-@post(
-    f"{_PATH}/rollback",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/rollback", **ACTS)
 async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
     """Put a commit of the history in force, suspend, and skip the one that it replaces.
 
@@ -134,7 +111,7 @@ async def rollback(caller: Caller, data: JSONBody[Rollback]) -> dict[str, Any]:
     return {**done.as_json(), "status": dict(repository.status())}
 
 
-@post(f"{_PATH}/pin", status_code=200, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY))
+@post(f"{PATH}/pin", **ACTS)
 async def pin(caller: Caller, data: JSONBody[Pin]) -> dict[str, Any]:
     """Put a commit that was in force, or of the branch, in force, and keep it until resumed."""
     repository = repository_of(caller)
@@ -142,13 +119,7 @@ async def pin(caller: Caller, data: JSONBody[Pin]) -> dict[str, Any]:
     return dict(repository.status())
 
 
-@post(
-    f"{_PATH}/override",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/override", **ACTS)
 async def override(caller: Caller, data: JSONBody[Override]) -> dict[str, Any]:
     """Put a policy in force that is in no commit, in an emergency and for a while.
 
@@ -162,13 +133,7 @@ async def override(caller: Caller, data: JSONBody[Override]) -> dict[str, Any]:
     return dict(repository.status())
 
 
-@delete(
-    f"{_PATH}/override",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@delete(f"{PATH}/override", **ACTS)
 async def end_override(caller: Caller) -> dict[str, Any]:
     """Put back now what the repository said before; answers with the status after a look at it."""
     repository = repository_of(caller)
@@ -177,13 +142,7 @@ async def end_override(caller: Caller) -> dict[str, Any]:
     return dict(repository.status())
 
 
-@post(
-    f"{_PATH}/accept",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@post(f"{PATH}/accept", **ACTS)
 async def accept(caller: Caller, data: JSONBody[Accept]) -> dict[str, Any]:
     """Let this one commit come into force; answers with the status after a look at the branch."""
     repository = repository_of(caller)
@@ -205,16 +164,3 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [
     end_override,
     accept,
 ]
-
-
-def newest_of(repository: Repository) -> str:
-    """Return the full id of the newest commit that was seen on the branch, empty for none."""
-    target = repository.status().get("target")
-    return str(target["commit"]) if target else ""
-
-
-def repository_of(caller: Authenticated) -> Repository:
-    """Return the watched repository of the caller's tailnet; raises NotFound if it has none."""
-    if caller.repository is None:
-        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
-    return caller.repository

@@ -8,16 +8,15 @@ from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from mergescale.api.callers import Authenticated, Caller, needs
-from mergescale.api.openapi import ERRORS, Nothing
+from mergescale.api.callers import Authenticated, Caller
+from mergescale.api.openapi import Nothing
 from mergescale.api.outside import Webhooks
-from mergescale.domain.scopes import Scope
-from mergescale.kernel.errors import NotFound
+from mergescale.api.watched import ACTS, LOOKS, PATH, of_repository
 
-_PATH: Final = "/tailnet/{tailnet:str}/gitops/webhooks"
+_PATH: Final = f"{PATH}/webhooks"
 
 
-@get(_PATH, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY_READ))
+@get(_PATH, **LOOKS)
 async def list_webhooks(caller: Caller) -> dict[str, Any]:
     """Tell the address that forges send pushes to, and what secrets they may sign them with.
 
@@ -27,7 +26,7 @@ async def list_webhooks(caller: Caller) -> dict[str, Any]:
     return {"url": webhook.url, "secrets": await webhook.told()}
 
 
-@post(_PATH, status_code=200, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.POLICY))
+@post(_PATH, **ACTS)
 async def add_webhook(caller: Caller) -> dict[str, Any]:
     """Make a secret, told this once; those that there are stay good until they are dropped."""
     webhook = _webhook_of(caller)
@@ -35,13 +34,7 @@ async def add_webhook(caller: Caller) -> dict[str, Any]:
     return {"id": made.id, "url": webhook.url, "secret": made.secret}
 
 
-@delete(
-    f"{_PATH}/{{secret_id:str}}",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.POLICY),
-)
+@delete(f"{_PATH}/{{secret_id:str}}", **ACTS)
 async def drop_webhook(caller: Caller, secret_id: FromPath[str]) -> Nothing:
     """Forget a secret; what is signed with it is refused, at other replicas seconds later."""
     await _webhook_of(caller).drop(secret_id, by=caller.principal.name)
@@ -52,7 +45,4 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [list_webhooks, add_webhook, drop_webh
 
 
 def _webhook_of(caller: Authenticated) -> Webhooks:
-    webhook = caller.backend.webhooks.get(caller.snapshot.tailnet)
-    if webhook is None:
-        raise NotFound("this tailnet follows no repository", help="set MERGESCALE_REPOSITORY")
-    return webhook
+    return of_repository(caller, caller.backend.webhooks)
