@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,8 +81,9 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
         was = flows_of(node, before.access.chunks(slot), who)
         now = flows_of(node, after.access.chunks(slot), who)
         reached[slot], left[slot] = _anything(was), _anything(now)
+        lines = list(was), list(now)
         for place in cut([*was, *now]):
-            there, here = _at(was, place), _at(now, place)
+            there, here = _at(was, lines[0], place), _at(now, lines[1], place)
             gained += _rows(slot, place, here, there)
             lost += _rows(slot, place, there, here)
         if grants(before, after, slot) != grants(after, before, slot):
@@ -111,11 +113,16 @@ def _anything(flows: Flows) -> int:
     return bits
 
 
-def _at(flows: Flows, place: Place) -> Mapping[Flow, int]:
-    for each, by_flow in flows.items():
-        if each.first <= place.first and place.last <= each.last:
-            return by_flow
+def _at(flows: Flows, line: list[Place], place: Place) -> Mapping[Flow, int]:
+    """Return the flows of the stretch that a place lies in; they do not overlap, and are in order."""
+    near = bisect_right(line, place.first, key=_first) - 1
+    if near >= 0 and place.last <= line[near].last:
+        return flows[line[near]]
     return {}
+
+
+def _first(place: Place) -> int:
+    return place.first
 
 
 def _rows(
@@ -131,25 +138,51 @@ def _rows(
             if bits:
                 by_sources.setdefault(bits, []).append(Flow(protocol, 0, 65535))
             continue
-        for first, last in _intervals([*mine, *theirs]):
-            bits = _union(mine, first) & ~_union(theirs, first)
+        edges = _edges([*mine, *theirs])
+        over = zip(pairwise(edges), _unions(mine, edges), _unions(theirs, edges), strict=True)
+        for (first, after), have, had in over:
+            bits = have & ~had
             if bits:
-                by_sources.setdefault(bits, []).append(Flow(protocol, first, last))
+                by_sources.setdefault(bits, []).append(Flow(protocol, first, after - 1))
     for bits, flows in by_sources.items():
         yield Row(slot, place, _joined(flows), bits)
 
 
-def _union(flows: Iterable[tuple[Flow, int]], port: int | None = None) -> int:
+def _union(flows: Iterable[tuple[Flow, int]]) -> int:
     bits = 0
-    for flow, sources in flows:
-        if port is None or flow.first <= port <= flow.last:
-            bits |= sources
+    for _, sources in flows:
+        bits |= sources
     return bits
 
 
-def _intervals(flows: Iterable[tuple[Flow, int]]) -> list[tuple[int, int]]:
-    edges = sorted({edge for flow, _ in flows for edge in (flow.first, flow.last + 1)})
-    return [(first, after - 1) for first, after in pairwise(edges)]
+def _edges(flows: Iterable[tuple[Flow, int]]) -> list[int]:
+    """Return where ports begin, and behind where they end, in order."""
+    return sorted({edge for flow, _ in flows for edge in (flow.first, flow.last + 1)})
+
+
+def _unions(flows: Iterable[tuple[Flow, int]], edges: list[int]) -> list[int]:
+    """Return who may send to the ports between two edges each.
+
+    A tree of intervals over the edges: a policy may name some ten thousand ports, and to look at all
+    of them for each of them would hold up the server.
+    """
+    count = len(edges) - 1
+    tree = [0] * (2 * count)
+    for flow, bits in flows:
+        low = bisect_left(edges, flow.first) + count
+        high = bisect_left(edges, flow.last + 1) + count
+        while low < high:
+            if low & 1:
+                tree[low] |= bits
+                low += 1
+            if high & 1:
+                high -= 1
+                tree[high] |= bits
+            low, high = low >> 1, high >> 1
+    for at in range(1, count):
+        tree[2 * at] |= tree[at]
+        tree[2 * at + 1] |= tree[at]
+    return tree[count:]
 
 
 def _joined(flows: list[Flow]) -> tuple[Flow, ...]:

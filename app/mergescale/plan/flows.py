@@ -7,7 +7,7 @@ them stretches of addresses that no node has.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -166,23 +166,27 @@ def flows_of(node: Node, chunks: Mapping[str, FilterRule], who: Census) -> Flows
         for own in reachable
         if (met := _meeting(place, own)) is not None
     ]
-    found: dict[Place, dict[Flow, int]] = {place: {} for place in cut(inside)}
+    line = cut(inside)
+    found: dict[Place, dict[Flow, int]] = {place: {} for place in line}
     for rule in rules:
         bits = who.bits(rule.sources)
         for one in rule.destinations:
-            for place in _covered(found, written[one.ip]):
+            for place in _covered(line, written[one.ip]):
                 for protocol in rule.protocols or DEFAULT_PROTOCOLS:
                     flow = Flow(protocol, one.first, one.last)
                     found[place][flow] = found[place].get(flow, 0) | bits
     return found
 
 
-def _covered(found: Mapping[Place, object], places: tuple[Place, ...]) -> list[Place]:
-    return [
-        each
-        for each in found
-        if any(place.first <= each.first and each.last <= place.last for place in places)
-    ]
+def _covered(line: Sequence[Place], places: tuple[Place, ...]) -> Iterator[Place]:
+    """Yield the stretches that lie in the places; each lies in or out of any, and they are in order."""
+    for place in places:
+        low = bisect_left(line, place.first, key=_first)
+        yield from line[low : bisect_right(line, place.last, key=_first)]
+
+
+def _first(place: Place) -> int:
+    return place.first
 
 
 def _point(address: int) -> Place:

@@ -1,0 +1,44 @@
+"""A small policy must not make the plan of it work for hours."""
+
+from __future__ import annotations
+
+import json
+
+from mergescale.domain.declaration import Declaration
+from mergescale.domain.snapshot import Snapshot
+from mergescale.plan.difference import difference
+from mergescale.plan.flows import Flow, spelt
+from support.policies import policy
+from support.worlds import routed, world
+
+NODES = "ana@example.com: n1; tag:a: n2"
+MANY = 12_000
+
+
+def tailnet(*destinations: str) -> Snapshot:
+    rule = {"action": "accept", "src": ["ana@example.com"], "dst": list(destinations)}
+    text = json.dumps({"tagOwners": {"tag:a": []}, "acls": [rule]})
+    return routed(world(NODES, declaration=Declaration(policy(text))), "n2", "10.0.0.0/8")
+
+
+def test_many_ports_are_told_without_looking_at_all_of_them_for_each() -> None:
+    """Sixty kilobytes of ports are a matter of a second; what compares pairs is timed out here."""
+    wanted = range(1, 2 * MANY, 2)
+    ports = ",".join(map(str, wanted))
+    (row,) = difference(tailnet("tag:a:22"), tailnet(f"10.0.0.0/9:{ports}")).gained
+    tcp = [flow for flow in row.flows if flow.protocol == 6]
+    assert tcp == [Flow(6, port, port) for port in wanted]
+
+
+def test_every_destination_behind_a_router_is_told() -> None:
+    """Neighbours that touch are told apart, and what no rule names between them is not told."""
+    found = difference(
+        tailnet("tag:a:22", "10.2.0.0/24:80"),
+        tailnet("tag:a:22", "10.2.0.0/24:80", "10.2.0.0/25:443", "10.2.0.255:80-90"),
+    )
+    places = {spelt(row.place): row.flows for row in found.gained if row.flows[0].protocol == 6}
+    assert {place: flows[0] for place, flows in places.items()} == {
+        "10.2.0.0/25": Flow(6, 443, 443),
+        "10.2.0.255": Flow(6, 81, 90),
+    }
+    assert not found.lost
