@@ -74,6 +74,21 @@ def test_a_range_that_no_tag_is_in_says_so(tmp_path: Path) -> None:
     ]
 
 
+def test_a_copy_without_its_history_is_called_what_it_is(tmp_path: Path) -> None:
+    """Git takes nothing from it, warns, and calls that a success."""
+    repository = Repository(tmp_path / "repo")
+    repository.commit(policy(1))
+    repository.commit(policy(2))
+    copy = tmp_path / "copy"
+    repository.git(
+        "clone", "--quiet", "--bare", "--depth=1", f"file://{repository.path}", str(copy)
+    )
+    for _ in range(2):
+        with pytest.raises(Stalled, match="the repository is a shallow copy") as refused:
+            looker(copy, tmp_path / "state").look()
+        assert refused.value.reason == "Shallow"
+
+
 def test_a_tag_that_moves_aside_does_not_descend(tmp_path: Path) -> None:
     """It is refused like a rewritten branch; so is a newer version of another line."""
     repository = Repository(tmp_path / "repo")

@@ -192,6 +192,31 @@ async def test_accepting_a_rewritten_history_is_not_trusting_it(tmp_path: Path) 
 
 
 @aio
+async def test_naming_a_commit_is_not_trusting_it(tmp_path: Path) -> None:
+    """Who pins a commit by its id has it, and every one below it, looked at like the branch's."""
+    async with world(tmp_path) as here:
+        first = sign(here.repository, GOOD, here.ana)
+        await here.verified()
+        sign(here.repository, GOOD | {"notes": "w"}, here.ana)
+        await here.verified()
+        good = sign(here.repository, OPEN, here.ana)
+        unsigned = sign(here.repository, GOOD | {"notes": "x"}, None)
+        over = sign(here.repository, OPEN | {"notes": "y"}, here.ana)
+        assert await here.verified() == (False, "Unsigned")
+        with pytest.raises(Untrusted, match=f"commit {unsigned[:12]} is not signed"):
+            await here.reconciler.earlier(over)
+        # What is above it does not matter, and what is in force may be above it.
+        found = await here.reconciler.earlier(good[:12])
+        assert (found.commit, found.verdict and found.verdict.commits) == (good, 1)
+        assert (await here.reconciler.earlier(first[:12])).commit == first
+        with pytest.raises(Untrusted):
+            await here.reconciler.earlier(unsigned)
+        here.signers.write_text(here.eve.signer())
+        with pytest.raises(Untrusted, match="by a key that is not trusted"):
+            await here.reconciler.earlier(first)
+
+
+@aio
 async def test_what_is_signed_still_has_to_be_good(tmp_path: Path) -> None:
     """And is said to be verified, so that nobody looks for the fault in the keys."""
     async with world(tmp_path) as here:

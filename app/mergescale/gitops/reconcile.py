@@ -151,7 +151,8 @@ class Reconciler:
             ReconcileError: there is none that could come into force.
         """
         async with self._one_at_a_time:
-            reply = await self._fetcher.look(known="", applied="", past=commit)
+            applied = _followed(self._engine.snapshot.deployment)
+            reply = await self._ask("", applied, past=commit)
         assert isinstance(reply, Found)  # noqa: S101 - nothing is known, so nothing is unchanged
         trust.demand(reply.verdict)
         return reply
@@ -240,11 +241,13 @@ class Reconciler:
             return True
         return self._wishes != self._engine.snapshot.following.wishes
 
-    async def _ask(self, known: str, applied: str) -> Unchanged | Found:
+    async def _ask(self, known: str, applied: str, past: str = "") -> Unchanged | Found:
         told = self._engine.snapshot.following
         # What follows an override is what follows the commit that it stands in for.
         base = applied if told.override is None else told.override.instead_of
-        return await self._fetcher.look(known=known, applied=base, accepted=told.accepted)
+        return await self._fetcher.look(
+            known=known, applied=base, accepted=told.accepted, past=past
+        )
 
     def _demand(self, found: Found) -> None:
         """Let pass what may follow the commit in force, and comes from whom it must."""

@@ -187,6 +187,9 @@ class Store:
             "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head",
             "--no-auto-maintenance", "--end-of-options", url, f"+{ref}:{TIP}",
         )  # fmt: skip
+        if not self.has(TIP):
+            # Git only warns of it, and calls that a success.
+            raise GitFailed("shallow update not allowed")
         return self._id(self._run("rev-parse", "--verify", "--end-of-options", f"{TIP}^{{commit}}"))
 
     def adopt(self, quarantine: Store, commit: str, applied: str) -> None:

@@ -30,7 +30,10 @@ _SCP = re.compile(
     rf"(?!(?:file|git|ssh|https?|ftps?):)(?:{_USER}@)?{_HOST}:[A-Za-z0-9_~./][A-Za-z0-9_~./+-]*"
 )
 _SSH = re.compile(rf"ssh://(?:{_USER}@)?{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+-]+")
-_HTTPS = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?/[A-Za-z0-9_~./+%-]+")
+#: What is spelled out stays so, but control characters have no place in an address at all.
+_HTTPS = re.compile(
+    rf"https://{_HOST}(?::[0-9]{{1,5}})?/(?:[A-Za-z0-9_~./+-]|%(?![01]|7[Ff])[0-9A-Fa-f]{{2}})+"
+)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
 _FOLDER = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*")
 
@@ -141,6 +144,11 @@ def _refused(url: str) -> Invalid:
                 help="use ssh with a deploy key, or an address without credentials",
             )
         return Invalid("the https address has no path or holds characters that are not accepted")
+    if url.lower().startswith("ssh://"):
+        return Invalid(
+            "the ssh address has no path or holds characters that are not accepted",
+            help="it is ssh://user@host/path; the server's credential opens it",
+        )
     found = _SCHEME.match(url)
     if found and ("://" in url or "::" in url):
         return Invalid(

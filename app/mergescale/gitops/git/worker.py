@@ -31,7 +31,7 @@ from mergescale.gitops.git.limits import Limits, allocations, impose
 from mergescale.gitops.git.messages import Failed, Fault, Found, Reply, Request, Unchanged
 from mergescale.gitops.git.patience import patient, recall, remember, traced
 from mergescale.gitops.git.printed import Entry
-from mergescale.gitops.git.revisions import Followed, Kind
+from mergescale.gitops.git.revisions import Chosen, Followed, Kind
 from mergescale.gitops.git.running import Talkative
 from mergescale.gitops.git.sayings import (
     LOCKED,
@@ -132,20 +132,14 @@ def _look(request: Request, store: Store) -> Reply:
 def _earlier(request: Request, store: Store) -> Reply:
     """Read a commit out of the history that came in, and ask the remote only if it is not there."""
     store.prepare()
-    commit = _of_history(store, request.past)
-    if not commit:
-        reply = _newest(structs.replace(request, known="", past=""), store)
-        if isinstance(reply, Failed):
-            return reply
-        commit = _of_history(store, request.past)
-    if not commit:
-        return NOT_IN_HISTORY
-    return _judged(structs.replace(request, applied=""), store, commit, "")
+    commit = _of_history(store, store.tip(), request.past)
+    if commit:
+        return _judged(request, store, commit, "")
+    return _newest(structs.replace(request, known=""), store)
 
 
-def _of_history(store: Store, past: str) -> str:
+def _of_history(store: Store, tip: str, past: str) -> str:
     """Return the commit whose id begins so, if the newest one follows from it, else nothing."""
-    tip = store.tip()
     if not tip:
         return ""
     try:
@@ -168,8 +162,15 @@ def _newest(request: Request, store: Store) -> Reply:
         _collect(store)
         return Unchanged(chosen.commit)
     if chosen.commit == store.tip():
+        if request.past:
+            return NOT_IN_HISTORY
         # It came through the quarantine before; a pinned commit needs no remote any more.
         return _judged(request, store, chosen.commit, chosen.name)
+    return _fetched(request, store, chosen)
+
+
+def _fetched(request: Request, store: Store, chosen: Chosen) -> Reply:
+    """Fetch into a quarantine, judge there, and take over what is good."""
     refused = store.path / _REFUSED
     if (much := recall(refused, request, chosen.commit)) is not None:
         return much
@@ -183,7 +184,12 @@ def _newest(request: Request, store: Store) -> Reply:
             if (much := passed(failed.stderr, request.limits)) is not None:
                 return remember(refused, request, chosen.commit, much)
             raise
-        reply = _judged(request, quarantine, commit, chosen.name)
+        if request.past:
+            # What is newer than the commit that is wanted may well be refused.
+            commit = _of_history(quarantine, commit, request.past)
+            if not commit:
+                return NOT_IN_HISTORY
+        reply = _judged(request, quarantine, commit, "" if request.past else chosen.name)
         # INVARIANT(promoted): only what passed the checks, and who is trusted, gets into the store.
         if reply.verdict is not None and not reply.verdict.reason:
             store.adopt(quarantine, commit, _pinned(request, quarantine))
@@ -202,9 +208,9 @@ def _judged(request: Request, store: Store, commit: str, name: str) -> Found:
         name: of the branch or tag that names it.
     """
     about = store.describe(commit)
-    # Whoever configured a commit by its id accepted it, wherever in history it is.
+    # Whoever names a commit by its id accepts it, wherever in history it is.
     free = request.applied in {"", commit} or commit == request.accepted
-    free = free or request.kind is Kind.COMMIT
+    free = free or request.kind is Kind.COMMIT or bool(request.past)
     descends = free or store.descends(commit, request.applied)
     found = Found(
         commit=commit,

@@ -166,6 +166,8 @@ def _verified(store: Store, commit: str, applied: str, verifier: _Verifier) -> V
     first = not (applied and store.holds(applied))
     strict = mode is Signatures.STRICT and commit != applied and not first
     made = store.made(commit, since=applied if strict else None, most=MAX_COMMITS + 1)
+    # What the one in force follows from is in its history, and is asked of by itself.
+    made = made or store.made(commit, since=None, most=1)
     if len(made) > MAX_COMMITS:
         raise _Refused(
             "TooManyCommits",

@@ -72,6 +72,11 @@ def test_a_relative_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
         "https://host/a?token=x",
         "https://host/a#b",
         "https://host/$HOME",
+        "https://host/a%0ab",
+        "https://host/a%00",
+        "https://host/a%7F",
+        "https://host/a%2",
+        "https://host/%zz",
         "https://-host/a",
         "file://host/srv/git",
         "file:///srv/%2e%2e/git",
@@ -103,6 +108,23 @@ def test_credentials_in_an_address_are_refused_and_not_echoed(text: str) -> None
     with pytest.raises(Invalid) as refused:
         Source.parse(text)
     assert SECRET not in refused.value.message + refused.value.help + repr(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ssh://git@host", "the ssh address has no path or holds characters"),
+        ("SSH://git@host/x", "the ssh address has no path or holds characters"),
+        ("ssh://git@host/x?y", "the ssh address has no path or holds characters"),
+        ("https://host", "the https address has no path or holds characters"),
+        ("ssh+git://host/x", "not fetched over `ssh\\+git`"),
+        ("~/policy", "neither an https or ssh address nor a path"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_address(text: str, said: str) -> None:
+    """Who wrote an ssh address is not told to use ssh."""
+    with pytest.raises(Invalid, match=said):
+        Source.parse(text)
 
 
 @pytest.mark.parametrize(
