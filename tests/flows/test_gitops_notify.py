@@ -78,5 +78,5 @@ def test_changes_are_told_once_and_across_a_restart(tmp_path: Path) -> None:
         refused = [e for _, _, b in bot.took for e in json.loads(b) if e["data"].get("reason")]
         assert refused[0]["data"]["commit"] == bad
         files = [one for one in server.state_dir.rglob("*") if one.is_file()]
-        for canary in (CANARY, secret.rpartition("-")[2]):
+        for canary in (CANARY, secret.split("-", 3)[3]):
             assert not any(canary.encode() in one.read_bytes() for one in files)

@@ -120,7 +120,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**self.environment(), **self.variables},
+                env={"PYTHONFAULTHANDLER": "1", **self.environment(), **self.variables},
                 start_new_session=True,
             )
         eventually("the server answers", self.healthy, within_s=wait_s)
@@ -135,7 +135,7 @@ class ServerProcess:
             return False
 
     def stop(self, how: signal.Signals = signal.SIGTERM, wait_s: float = 10) -> int | None:
-        """End it; return its exit code."""
+        """End it; return its exit code. One that does not end says where it is, in its log."""
         if self.process is None:
             return None
         process, self.process = self.process, None
@@ -144,9 +144,13 @@ class ServerProcess:
         try:
             return process.wait(wait_s)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise
+            raise AssertionError(self.log.read_text("utf-8", "replace")[-8000:]) from None
 
     def api(self) -> Api:
         """Return a client of the API with the administrator token of the first start."""
