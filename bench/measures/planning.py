@@ -84,7 +84,7 @@ def _round(company: Company) -> Round:
     base = populate(inventory, was)
     for slot in base.slots.of.values():
         base.access.chunks(slot)
-    head = populate(inventory, now, base.access)
+    head = populate(inventory, now, base)
     sides = Side(tree_of(texts[0]), was, base), Side(tree_of(texts[1]), now, head)
     plan = make_plan(*sides, revision(inventory), Limits())
     as_markdown(plan)

@@ -201,7 +201,7 @@ def _compare(
         base = populate(inventory, was)
         for slot in base.slots.of.values():
             base.access.chunks(slot)
-        head = populate(inventory, now, base.access)
+        head = populate(inventory, now, base)
     except Invalid as error:
         raise CommandFailed(f"the inventory is wrong: {error.message}") from error
     sides = Side(tree_of(before.files), was, base), Side(tree_of(after.files), now, head)

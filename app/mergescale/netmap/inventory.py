@@ -16,7 +16,7 @@ ask about is not known of the nodes of an inventory.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import msgspec
 
-from mergescale.domain.access import Access
 from mergescale.domain.declaration import Declaration, DeclaredUser, Deployment
 from mergescale.domain.node import Node
 from mergescale.domain.prefixes import Prefix, is_exit, parse_prefix, sort_key
@@ -128,14 +127,15 @@ def _address(kind: type, text: Any) -> Any:
 
 
 def populate(
-    inventory: Inventory, declaration: Declaration, before: Access | None = None
+    inventory: Inventory, declaration: Declaration, before: Snapshot | None = None
 ) -> Snapshot:
     """Build the tailnet of an inventory under what a repository declares.
 
     People are as ``users.hujson`` declares them, if it does, as they are once a server has it.
 
-    `before` is the access of the same inventory under another declaration; filters that come out
-    the same are taken over.
+    `before` is the same inventory under what is in force until then: filters that come out the same
+    are taken over, whom that declared and this does not is suspended, and routes that it approved
+    stay approved, as a server does it.
 
     Routes that nobody approved but an autoApprover lets through count as approved, as they are
     once a server has the policy.
@@ -146,7 +146,9 @@ def populate(
     """
     settings = replace(declaration.settings, domain=declaration.settings.domain or inventory.domain)
     deployment = Deployment("", {}, "", "", _ONCE, _ONCE, replace(declaration, settings=settings))
-    snapshot, _ = Snapshot(TailnetName("inventory")).apply(_writes(inventory, deployment))
+    people = _people(inventory, declaration, before)
+    writes = _writes(inventory, deployment, people)
+    snapshot, _ = Snapshot(TailnetName("inventory")).apply(writes)
     policy = snapshot.policy
     if policy is None:
         return snapshot
@@ -155,11 +157,14 @@ def populate(
     for node in snapshot.nodes.values():
         owner = snapshot.owner(node)
         more = {one for one in node.advertised if approving.approves(node, owner, one)}
+        if before is not None:
+            more |= before.nodes[node.id].approved
         if not more <= node.approved:
             approved.append(Put(replace(node, approved=node.approved | more)))
     snapshot, _ = snapshot.apply(approved)
     snapshot = replace(snapshot, primaries=_primaries(snapshot))
-    return replace(snapshot, access=policy.resolve(snapshot, before))
+    access = policy.resolve(snapshot, None if before is None else before.access)
+    return replace(snapshot, access=access)
 
 
 def revision(inventory: Inventory) -> str:
@@ -227,9 +232,11 @@ def settings_of(inventory: Inventory) -> Settings:
     return Settings(domain=inventory.domain)
 
 
-def _writes(inventory: Inventory, deployment: Deployment) -> Iterator[Write]:
+def _writes(
+    inventory: Inventory, deployment: Deployment, people: Iterable[User]
+) -> Iterator[Write]:
     users: dict[str, UserId] = {}
-    for number, person in enumerate(_people(inventory, deployment.declaration), 1):
+    for number, person in enumerate(people, 1):
         users[person.login.casefold()] = UserId(number)
         yield Put(replace(person, id=UserId(number)))
     taken: set[object] = set()
@@ -244,15 +251,25 @@ def _writes(inventory: Inventory, deployment: Deployment) -> Iterator[Write]:
     yield Put(deployment)
 
 
-def _people(inventory: Inventory, declaration: Declaration) -> Iterator[User]:
+def _people(
+    inventory: Inventory, declaration: Declaration, before: Snapshot | None
+) -> Iterator[User]:
     """Yield everybody, without ids: those of the inventory, then those only declared."""
     declared = {one.login.casefold(): one for one in declaration.users or ()}
+    left = set() if before is None or declaration.users is None else _managed(before)
+    left -= declared.keys()
     for one in inventory.users:
-        name = one.name or one.login_name.partition("@")[0]
-        person = User(UserId(0), one.login_name, name, one.role, _ONCE, suspended=one.suspended)
-        meant = declared.pop(one.login_name.casefold(), None)
+        name, login = one.name or one.login_name.partition("@")[0], one.login_name.casefold()
+        suspended = one.suspended or login in left
+        person = User(UserId(0), one.login_name, name, one.role, _ONCE, suspended=suspended)
+        meant = declared.pop(login, None)
         yield person if meant is None else _declared(meant)
     yield from map(_declared, declared.values())
+
+
+def _managed(before: Snapshot) -> set[str]:
+    """Return whom a repository declared."""
+    return {one.login.casefold() for one in before.users.values() if one.declared}
 
 
 def _declared(one: DeclaredUser) -> User:

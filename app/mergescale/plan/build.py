@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.prefixes import is_exit
@@ -13,20 +13,23 @@ from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
+from mergescale.plan.causes import Causes
 from mergescale.plan.delivery import estimate
-from mergescale.plan.difference import Difference, Row, difference, grants
-from mergescale.plan.flows import Flow, Place, places_of, spelt
+from mergescale.plan.difference import Difference, Row, difference
+from mergescale.plan.flows import Flow, Place
 from mergescale.plan.gates import Connections, Limits, judge
+from mergescale.plan.identity import Sides, standing
 from mergescale.plan.model import (
     VERSION,
     Blast,
-    Identity,
+    Grant,
     NodeEffect,
     Plan,
     Reach,
     Tests,
     Verdict,
 )
+from mergescale.plan.rights import Right, Rights, rights
 from mergescale.plan.wording import Wording, ports
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.coverage import cover
@@ -35,7 +38,7 @@ from mergescale.policy.repository import selftest
 from mergescale.policy.selectors import Tag, User
 
 #: Changes when the same inputs would give another plan.
-COMPILER: Final = "1"
+COMPILER: Final = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +75,44 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
     """
     judged = judge(base.snapshot, head.snapshot, limits or Limits())
     found = difference(base.snapshot, head.snapshot)
+    beside = rights(base.snapshot, head.snapshot, found.who)
+    people = standing(_of(base), _of(head))
     wording = Wording(head.snapshot, base.snapshot)
-    gained = tuple(_reach(found.gained, found, wording, head.snapshot))
-    lost = tuple(_reach(found.lost, found, wording, head.snapshot))
-    effects = tuple(_effects(base.snapshot, head.snapshot, found.filters))
-    grown, shrunk = _beside_packets(base.snapshot, head.snapshot)
+    gained = tuple(_reach(found.gained, found, wording, _causes(head, base, found)))
+    lost = tuple(_reach(found.lost, found, wording, _causes(base, head, found)))
+    given, taken = (tuple(_grants(rows, found, wording)) for rows in (beside.gained, beside.lost))
+    effects = tuple(_effects(base.snapshot, head.snapshot, found.filters, beside))
+    told = len(head.snapshot.nodes) if people.told else len(effects)
     return Plan(
         version=VERSION,
         hash=_hash(base.tree, head.tree, inventory, COMPILER),
-        verdict=_verdict(widens=bool(gained) or grown, narrows=bool(lost) or shrunk),
+        verdict=_verdict(
+            widens=bool(gained or given) or people.grows,
+            narrows=bool(lost or taken) or people.shrinks,
+            moves=bool(effects) or people.moves,
+        ),
         gained=gained,
         lost=lost,
         edges_gained=_edges(gained, found, wording, after=False),
         edges_lost=_edges(lost, found, wording, after=True),
+        grants_gained=given,
+        grants_lost=taken,
         nodes=effects,
-        identity=_identity(base, head),
+        identity=people.shown,
         tests=_tests(base, head),
-        blast=_blast(found, head.snapshot, len(effects), judged.connections),
+        blast=_blast(found, head.snapshot, told, judged.connections),
         unresolved=_unresolved(_policy(head), head.snapshot),
         gates=() if limits is None else judged.findings,
-        delivery=estimate(base.snapshot, head.snapshot, effects),
+        delivery=estimate(base.snapshot, head.snapshot, effects, everybody=people.told),
     )
+
+
+def _causes(more: Side, less: Side, found: Difference) -> Causes:
+    return Causes(_policy(more), more.snapshot, less.snapshot, found.who)
+
+
+def _of(side: Side) -> Sides:
+    return Sides(side.declaration, _policy(side).document, side.snapshot)
 
 
 def _policy(side: Side) -> CompiledPolicy:
@@ -107,10 +127,10 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _verdict(*, widens: bool, narrows: bool) -> Verdict:
+def _verdict(*, widens: bool, narrows: bool, moves: bool) -> Verdict:
     match widens, narrows:
         case False, False:
-            return Verdict.NO_EFFECT
+            return Verdict.MIXED if moves else Verdict.NO_EFFECT
         case True, False:
             return Verdict.WIDENING
         case False, True:
@@ -123,40 +143,34 @@ def _verdict(*, widens: bool, narrows: bool) -> Verdict:
 
 
 def _reach(
-    rows: Iterable[Row], found: Difference, wording: Wording, snapshot: Snapshot
+    rows: Iterable[Row], found: Difference, wording: Wording, causes: Causes
 ) -> Iterator[Reach]:
     """Yield one row for each set of sources and ports, with everything that they reach."""
-    merged: dict[tuple[int, tuple[Flow, ...]], dict[Slot, set[Place]]] = {}
+    merged: dict[tuple[int, tuple[Flow, ...]], list[Row]] = {}
     for row in rows:
-        by_slot = merged.setdefault((row.sources, row.flows), {})
-        by_slot.setdefault(row.slot, set()).add(row.place)
+        merged.setdefault((row.sources, row.flows), []).append(row)
     rows_out = []
-    for (sources, flows), by_slot in merged.items():
-        nodes, texts = _targets(by_slot, snapshot)
-        dst = (*wording.words(nodes), *texts)
+    for (sources, flows), alike in merged.items():
+        by_slot: dict[Slot, set[Place]] = {}
+        for row in alike:
+            by_slot.setdefault(row.slot, set()).add(row.place)
         pairs = sum((found.who.nodes(sources) & ~(1 << slot)).bit_count() for slot in by_slot)
-        rows_out.append(Reach(wording.sources(sources, found.who), dst, ports(flows), pairs))
+        src, dst = wording.sources(sources, found.who), wording.targets(by_slot)
+        rows_out.append(Reach(src, dst, ports(flows), pairs, causes.of(alike)))
     yield from sorted(rows_out, key=lambda one: (-one.pairs, one.src, one.dst, one.ip))
 
 
-def _targets(by_slot: Mapping[Slot, set[Place]], snapshot: Snapshot) -> tuple[int, list[str]]:
-    """Return the nodes that are reached whole, and the texts of everything else."""
-    nodes, texts = 0, dict[str, list[str]]()
-    for slot, places in by_slot.items():
-        node_id = snapshot.slots.at[slot]
-        if node_id is None:
-            continue
-        node = snapshot.nodes[node_id]
-        own = {place for one in (node.ipv4, node.ipv6) for place in places_of(str(one))}
-        whole = own <= places
-        nodes |= int(whole) << slot
-        for place in sorted(places - own if whole else places):
-            behind = "" if place in own else node.name
-            texts.setdefault(spelt(place), []).append(behind)
-    return nodes, [
-        f"{text} via {', '.join(sorted(names))}" if any(names) else text
-        for text, names in sorted(texts.items())
+def _grants(rows: Iterable[Right], found: Difference, wording: Wording) -> Iterator[Grant]:
+    """Yield one row for each set of sources and what they may do, with all nodes where."""
+    merged: dict[tuple[int, str], int] = {}
+    for row in rows:
+        key = row.sources, row.what
+        merged[key] = merged.get(key, 0) | 1 << row.slot
+    rows_out = [
+        Grant(wording.sources(sources, found.who), wording.words(slots), what)
+        for (sources, what), slots in merged.items()
     ]
+    yield from sorted(rows_out, key=lambda one: (one.what, one.src, one.dst))
 
 
 def _edges(
@@ -194,7 +208,9 @@ def _blast(found: Difference, snapshot: Snapshot, nodes: int, ends: Connections)
 # ---------------------------------------------------------------------------- nodes
 
 
-def _effects(before: Snapshot, after: Snapshot, filters: int) -> Iterator[NodeEffect]:
+def _effects(
+    before: Snapshot, after: Snapshot, filters: int, beside: Rights
+) -> Iterator[NodeEffect]:
     routed = _rerouted(before, after)
     for node_id, slot in sorted(after.slots.of.items(), key=lambda one: after.nodes[one[0]].name):
         was, now = before.access.visible(slot), after.access.visible(slot)
@@ -204,8 +220,8 @@ def _effects(before: Snapshot, after: Snapshot, filters: int) -> Iterator[NodeEf
             peers_gained=_names(after, now & ~was),
             peers_lost=_names(after, was & ~now),
             routes=bool(routed >> slot & 1),
-            ssh=before.access.ssh_rules(slot) != after.access.ssh_rules(slot),
-            capabilities=before.access.attributes(slot) != after.access.attributes(slot),
+            ssh=bool(beside.ssh >> slot & 1),
+            capabilities=bool(beside.attributes >> slot & 1),
         )
         if effect != NodeEffect(effect.name):
             yield effect
@@ -227,67 +243,7 @@ def _rerouted(before: Snapshot, after: Snapshot) -> int:
     return bits
 
 
-def _beside_packets(before: Snapshot, after: Snapshot) -> tuple[bool, bool]:
-    """Say whether anybody gains, and whether anybody loses, a capability or a login."""
-    grown = shrunk = False
-    for slot in after.slots.of.values():
-        if _same(before, after, slot):
-            continue
-        differing = grants(before, after, slot) != grants(after, before, slot)
-        was, now = (_held(one, slot, differing) for one in (before, after))
-        grown = grown or bool(now - was)
-        shrunk = shrunk or bool(was - now)
-    return grown, shrunk
-
-
-def _same(before: Snapshot, after: Snapshot, slot: Slot) -> bool:
-    was, now = before.access, after.access
-    return (
-        was.chunks(slot) is now.chunks(slot)
-        and was.ssh_rules(slot) == now.ssh_rules(slot)
-        and was.attributes(slot) == now.attributes(slot)
-    )
-
-
-def _held(snapshot: Snapshot, slot: Slot, granted: bool) -> set[Any]:  # noqa: FBT001 - a part of it
-    access = snapshot.access
-    held: set[Any] = set()
-    if granted:
-        for rule in access.chunks(slot).values():
-            if rule.grant is not None:
-                for capability in rule.grant.capabilities:
-                    held.update((text, capability) for text in rule.sources.texts)
-    for number, ssh in enumerate(access.ssh_rules(slot)):
-        checked = ssh.check_period is None
-        held.update((one, login, checked, number) for one in ssh.principals for login in ssh.logins)
-    held.update(access.attributes(slot).items())
-    return held
-
-
 # ---------------------------------------------------------------------------- names and tests
-
-
-def _identity(base: Side, head: Side) -> Identity:
-    was, now = _policy(base).document, _policy(head).document
-    approvals = [
-        {str(one.prefix): one.approvers for one in document.route_approvals}
-        | {"exitNode": document.exit_approvers}
-        for document in (was, now)
-    ]
-    return Identity(
-        roles=_changes(*(_people(side.declaration) for side in (base, head))),
-        groups=_changes(was.groups, now.groups),
-        tag_owners=_changes(was.tag_owners, now.tag_owners),
-        approvers=_changes(*approvals),
-        settings=_changes(*(_settings(side.declaration) for side in (base, head))),
-    )
-
-
-def _people(declaration: Declaration) -> dict[str, str]:
-    return {
-        one.login: f"{one.role}{' (suspended)' if one.suspended else ''}"
-        for one in declaration.users or ()
-    }
 
 
 def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
@@ -303,33 +259,6 @@ def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
         if isinstance(one, User | Tag)
     }
     return tuple(sorted(named - known))
-
-
-def _settings(declaration: Declaration) -> dict[str, Any]:
-    parts = (declaration.settings, declaration.dns, declaration.relays)
-    return {
-        f"{type(part).__name__.lower()}.{one.name}": getattr(part, one.name)
-        for part in parts
-        for one in fields(part)
-    }
-
-
-def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"{name}: {_shown(was.get(name))} -> {_shown(now.get(name))}"
-        for name in sorted(was.keys() | now.keys())
-        if was.get(name) != now.get(name)
-    )
-
-
-def _shown(value: Any) -> str:
-    match value:
-        case None:
-            return "none"
-        case tuple() | frozenset():
-            return ", ".join(sorted(map(str, value))) or "nobody"
-        case _:
-            return str(value)
 
 
 def _tests(base: Side, head: Side) -> Tests:
@@ -357,9 +286,8 @@ def _untested(base: Side, head: Side) -> tuple[str, ...]:
         if rule.name not in old
     }
     uncovered = (one.origin for one in cover(_policy(head), head.snapshot).uncovered)
-    return tuple(
-        f"{one.file}:{one.start_line}:{one.start_column}" for one in uncovered if one in new
-    )
+    places = sorted((one.file, one.start_line, one.start_column) for one in uncovered if one in new)
+    return tuple(f"{file}:{line}:{column}" for file, line, column in places)
 
 
 def _failing(side: Side) -> list[tuple[str, str]]:

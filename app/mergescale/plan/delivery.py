@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from mergescale.domain.access import FilterRule
 from mergescale.domain.snapshot import Snapshot
+from mergescale.kernel.ids import Slot
 from mergescale.plan.model import Delivery, NodeEffect
 
 #: LIMIT: bytes of JSON, as measured of maps: a peer, the id of one that is gone, and what stands
@@ -22,22 +25,43 @@ _ONCE_S: Final = 0.15
 _EACH_S: Final = 0.00012
 
 
-def estimate(before: Snapshot, after: Snapshot, effects: Iterable[NodeEffect]) -> Delivery:
-    """Reckon what the clients that are connected now are sent."""
+def estimate(
+    before: Snapshot, after: Snapshot, effects: Iterable[NodeEffect], *, everybody: bool = False
+) -> Delivery:
+    """Reckon what the clients that are connected now are sent.
+
+    Besides `effects`, all nodes are told of the tailnet's settings if `everybody` is.
+    """
     sizes: dict[int, int] = {}
-    told = online = size = 0
-    for effect in effects:
-        told += 1
-        node_id = after.names[effect.name]
+    by_name = {one.name: one for one in effects}
+    names = [one.name for one in after.nodes.values()] if everybody else [*by_name]
+    settings = len(msgspec.json.encode((after.dns, after.relays))) if everybody else 0
+    online = size = 0
+    for name in names:
+        node_id = after.names[name]
         if not after.online(node_id):
             continue
         online += 1
-        size += _PEER * len(effect.peers_gained) + _GONE * len(effect.peers_lost)
-        if effect.filter:
-            slot = after.slot(node_id)
-            size += _differing(before.access.chunks(slot), after.access.chunks(slot), sizes)
+        size += settings
+        if name in by_name:
+            size += _size(before, after, by_name[name], after.slot(node_id), sizes)
     seconds = _ONCE_S + _EACH_S * online if online else 0.0
-    return Delivery(told, online, online, size, round(seconds, 2))
+    return Delivery(len(names), online, online, size, round(seconds, 2))
+
+
+def _size(
+    before: Snapshot, after: Snapshot, effect: NodeEffect, slot: Slot, sizes: dict[int, int]
+) -> int:
+    size = _PEER * len(effect.peers_gained) + _GONE * len(effect.peers_lost)
+    if effect.filter:
+        size += _differing(before.access.chunks(slot), after.access.chunks(slot), sizes)
+    if effect.ssh:
+        rules = after.access.ssh_rules(slot)
+        size += sum(_RULE + sum(map(len, one.principals)) for one in rules)
+    if effect.capabilities:
+        held = after.access.attributes(slot)
+        size += sum(_GONE + len(name) + sum(map(len, values)) for name, values in held.items())
+    return size
 
 
 def _differing(

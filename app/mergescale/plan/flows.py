@@ -57,21 +57,25 @@ class Census:
     _addresses: tuple[int, ...] = ()
     _owners: tuple[int, ...] = ()
     _texts: Mapping[str, int] = field(default_factory=dict)
-    _known: dict[int, tuple[Sources, int]] = field(default_factory=dict)
+    _known: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
 
     def bits(self, sources: Sources) -> int:
         """Return the bits of a source list."""
-        held = self._known.get(id(sources))
+        return self.listed(sources.texts)
+
+    def listed(self, texts: tuple[str, ...]) -> int:
+        """Return the bits of addresses, CIDRs and ranges; many rules share one list."""
+        held = self._known.get(id(texts))
         if held is None:
             bits, single = 0, self._texts
-            for text in sources.texts:
+            for text in texts:
                 bit = single.get(text)
                 if bit is not None:
                     bits |= bit
                     continue
                 for place in places_of(text):
                     bits |= self._within(place)
-            held = self._known[id(sources)] = sources, bits
+            held = self._known[id(texts)] = texts, bits
         return held[1]
 
     def _within(self, place: Place) -> int:
@@ -130,6 +134,30 @@ def cut(places: Iterable[Place]) -> list[Place]:
         depth += edges[at]
         start = at
     return found
+
+
+def joined(places: Iterable[Place]) -> list[Place]:
+    """Join stretches of one family that touch; they must not overlap."""
+    found: list[Place] = []
+    for place in sorted(places):
+        if found and found[-1].last + 1 == place.first != _BASE[_IPV6]:
+            found[-1] = Place(found[-1].first, place.last)
+        else:
+            found.append(place)
+    return found
+
+
+def without(places: Iterable[Place], others: Iterable[Place]) -> list[Place] | None:
+    """Return what is left of joined stretches without others; None if they have not all of them."""
+    left = [*places]
+    for other in others:
+        holder = next((p for p in left if p.first <= other.first and other.last <= p.last), None)
+        if holder is None:
+            return None
+        left.remove(holder)
+        rests = Place(holder.first, other.first - 1), Place(other.last + 1, holder.last)
+        left += (rest for rest in rests if rest.first <= rest.last)
+    return sorted(left)
 
 
 @lru_cache(maxsize=1 << 16)

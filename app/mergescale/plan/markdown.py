@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from mergescale.plan.model import Plan, Reach, Verdict
-from mergescale.plan.text import delivery_words, effect_words, few, footer, identity_words
+from mergescale.plan.model import Grant, Plan, Reach, Verdict
+from mergescale.plan.text import (
+    delivery_words,
+    effect_words,
+    few,
+    footer,
+    identity_words,
+    several,
+    short,
+)
 
 #: LIMIT: GitHub refuses comments of more than 65,536 characters, and others say more in theirs.
 MAX_CHARACTERS: Final = 60_000
@@ -21,10 +29,14 @@ MARKER = "<!-- mergescale-plan -->"
 
 _WORDS = {
     Verdict.NO_EFFECT: "**No effect**: everybody reaches what they reached before.",
-    Verdict.WIDENING: "**Widening**: somebody reaches more than before, nobody less.",
-    Verdict.NARROWING: "**Narrowing**: somebody reaches less than before, nobody more.",
-    Verdict.MIXED: "**Mixed**: some reach more than before, some less.",
+    Verdict.WIDENING: "**Widening**: somebody reaches or may do more than before, nobody less.",
+    Verdict.NARROWING: "**Narrowing**: somebody reaches or may do less than before, nobody more.",
+    Verdict.MIXED: "**Mixed**: some reach or may do more than before, some less.",
 }
+
+
+#: A verdict of what nobody's reach is about, as that of other name servers.
+_BESIDE: Final = "**Mixed**: nobody reaches anything else than before, but something else changes."
 
 
 def as_markdown(plan: Plan) -> str:
@@ -43,6 +55,8 @@ def _lines(plan: Plan, rows: int) -> Iterator[str]:
     yield from _gates(plan)
     yield from _reach("Gained", plan.gained, rows)
     yield from _reach("Lost", plan.lost, rows)
+    yield from _grants("May from now on", plan.grants_gained, rows)
+    yield from _grants("May no longer", plan.grants_lost, rows)
     edges = [
         *(f"new: {one}" for one in plan.edges_gained),
         *(f"no longer: {one}" for one in plan.edges_lost),
@@ -62,13 +76,15 @@ def _lines(plan: Plan, rows: int) -> Iterator[str]:
 
 
 def _head(plan: Plan) -> Iterator[str]:
-    yield from (MARKER, "### Plan", "", _WORDS[plan.verdict])
+    reach = plan.gained or plan.lost or plan.grants_gained or plan.grants_lost
+    beside = plan.verdict is Verdict.MIXED and not reach
+    yield from (MARKER, "### Plan", "", _BESIDE if beside else _WORDS[plan.verdict])
     if plan.verdict is not Verdict.NO_EFFECT:
         blast = plan.blast
         yield (
             f"{blast.pairs} of {blast.of} pairs of devices change ({blast.share:.1%});"
             f" {blast.connected} get their first connection, {blast.disconnected} lose their last."
-            f" {blast.nodes} devices are told."
+            f" {several(blast.nodes, 'device is', 'devices are')} told."
         )
 
 
@@ -89,6 +105,17 @@ def _reach(what: str, rows: tuple[Reach, ...], most: int) -> Iterator[str]:
     for row in rows[:most]:
         cells = (*(_codes(few(one)) for one in (row.src, row.dst, row.ip)), str(row.pairs))
         yield f"| {' | '.join(cells)} |"
+    if len(rows) > most:
+        yield f"\n… and {len(rows) - most} more rows."
+
+
+def _grants(what: str, rows: tuple[Grant, ...], most: int) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("", f"#### {what}", "", "| who | at | what |", "|---|---|---|")
+    for row in rows[:most]:
+        who = _codes(few(row.src)) if row.src else "the device itself"
+        yield f"| {who} | {_codes(few(row.dst))} | {code(short(row.what))} |"
     if len(rows) > most:
         yield f"\n… and {len(rows) - most} more rows."
 

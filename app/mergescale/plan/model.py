@@ -27,12 +27,29 @@ class Reach(msgspec.Struct, frozen=True):
         src, dst: selectors where some make up the set, names of nodes and addresses for the rest.
         ip: protocols and ports as a grant spells them.
         pairs: of nodes.
+        rules: ``file:line:column`` of those that it comes from: of the head what is gained, of the
+            base what is lost.
     """
 
     src: tuple[str, ...]
     dst: tuple[str, ...]
     ip: tuple[str, ...]
     pairs: int
+    rules: tuple[str, ...] = ()
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What may be done besides sending packets, gained or lost.
+
+    Attributes:
+        src: as of `Reach`; empty for what the devices themselves may (``nodeAttrs``).
+        dst: the same of the devices where.
+        what: ``ssh as root (check every 12h)``, a capability with its value, or an attribute.
+    """
+
+    src: tuple[str, ...]
+    dst: tuple[str, ...]
+    what: str
 
 
 class NodeEffect(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +80,7 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     tag_owners: tuple[str, ...] = ()
     approvers: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    postures: tuple[str, ...] = ()
 
 
 class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,6 +165,7 @@ class Plan(msgspec.Struct, frozen=True):
         hash: SHA-256 over base tree, head tree, inventory and compiler; equal for equal plans.
         edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
             each other nothing before, or can send each other nothing any more.
+        grants_gained, grants_lost: logins over SSH, capabilities of applications, attributes.
         unresolved: logins and tags of rules that nobody and no device has.
         gates: what the gates say; empty where none was asked.
         delivery: what it costs to tell the clients.
@@ -168,6 +187,8 @@ class Plan(msgspec.Struct, frozen=True):
     gates: tuple[Finding, ...] = ()
     delivery: Delivery = Delivery()
     redacted: str = "full"
+    grants_gained: tuple[Grant, ...] = ()
+    grants_lost: tuple[Grant, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -183,10 +204,16 @@ def effect_of(plan: Plan | None) -> str:
     if plan is None:
         return ""
     effect = (
-        *(plan.verdict, plan.gained, plan.lost, plan.edges_gained, plan.edges_lost),
+        *(plan.verdict, *map(_nowhere, (plan.gained, plan.lost)), plan.edges_gained),
+        *(plan.edges_lost, plan.grants_gained, plan.grants_lost),
         *(plan.nodes, plan.identity, plan.unresolved),
     )
     return hashlib.sha256(msgspec.json.encode(effect)).hexdigest()
+
+
+def _nowhere(rows: tuple[Reach, ...]) -> list[Reach]:
+    """Return rows without where their rules stand: a comment above moves all of them."""
+    return [msgspec.structs.replace(one, rules=()) for one in rows]
 
 
 def encode(plan: Plan) -> bytes:

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mergescale.plan.model import Blast, Finding, Identity, NodeEffect, Plan, Reach, Tests
+from mergescale.plan.model import Blast, Finding, Grant, Identity, NodeEffect, Plan, Reach, Tests
+from mergescale.plan.wording import UNASSIGNED
 from mergescale.policy.diagnostics import Diagnostic
 
 #: What stands where an address stood.
@@ -25,6 +26,8 @@ _ADDRESSES: Final = re.compile(
     r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*)"
     r"(?:/\d{1,3})?"
 )
+#: Words that say nothing of anybody.
+_SAYABLE: Final = frozenset({"*", UNASSIGNED})
 _PLACE: Final = re.compile(r"[^\s:]+:\d+(?::\d+)?(?=[:\s]|$)")
 
 
@@ -112,26 +115,35 @@ def _counted(plan: Plan) -> Plan:
         gates=tuple(Finding(one.gate, one.message, (), one.refuses) for one in plan.gates),
         delivery=plan.delivery,
         redacted=str(Redaction.COUNTS),
+        grants_gained=tuple(map(_grant, plan.grants_gained)),
+        grants_lost=tuple(map(_grant, plan.grants_lost)),
     )
 
 
 def _reach(row: Reach) -> Reach:
-    return Reach(_kinds(row.src), _kinds(row.dst), row.ip, row.pairs)
+    return Reach(_kinds(row.src), _kinds(row.dst), row.ip, row.pairs, row.rules)
+
+
+def _grant(row: Grant) -> Grant:
+    what = "ssh" if row.what.startswith("ssh as ") else "capability" if row.src else "attribute"
+    return Grant(_kinds(row.src), _kinds(row.dst), what)
 
 
 def _kinds(names: Iterable[str]) -> tuple[str, ...]:
     """Return how many of which kind; the words of the language itself say nothing of anybody."""
     found = Counter(map(_kind, names))
     return tuple(
-        kind if kind == "*" or kind.startswith("autogroup:") else _several(number, kind)
+        kind if kind in _SAYABLE or kind.startswith("autogroup:") else _several(number, kind)
         for kind, number in found.items()
     )
 
 
 def _kind(name: str) -> str:
     match name.partition(":"):
-        case ("*", "", "") | ("autogroup", ":", _):
+        case (word, "", "") if word in _SAYABLE:
             return name
+        case ("autogroup", ":", _):
+            return name.partition(" via ")[0]
         case ("group" | "tag" | "user" as kind, ":", _):
             return "domain" if kind == "user" else kind
         case _:

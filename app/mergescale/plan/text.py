@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mergescale.plan.model import Finding, NodeEffect, Plan, Reach, Verdict
+from mergescale.plan.model import Finding, Grant, NodeEffect, Plan, Reach, Verdict
 
 #: LIMIT: rows of one kind that are shown; the JSON has them all.
 MAX_ROWS = 50
 _KILO = 1000
 #: LIMIT: names on one side of a row.
 MAX_NAMES = 12
+#: LIMIT: characters of a capability's value that are shown.
+MAX_WHAT = 200
 
 
 def as_text(plan: Plan) -> str:
     """Return the plan as lines."""
-    return "\n".join(_lines(plan)) + "\n"
+    return "".join(f"{_plain(line)}\n" for line in _lines(plan))
+
+
+def _plain(line: str) -> str:
+    """Return what cannot act on a terminal; policies hold whatever people wrote."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in line
+    )
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -23,6 +32,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from _list("gates", [gate_words(one) for one in plan.gates])
     yield from _reach("gains", "+", plan.gained)
     yield from _reach("loses", "-", plan.lost)
+    yield from _list("may from now on", [f"+ {grant_words(one)}" for one in plan.grants_gained])
+    yield from _list("may no longer", [f"- {grant_words(one)}" for one in plan.grants_lost])
     yield from _list("new connections between", [*plan.edges_gained])
     yield from _list("no connection any more between", [*plan.edges_lost])
     yield from _list("devices that lose every connection of their own", [*plan.blast.cut_off])
@@ -48,7 +59,7 @@ def summary(plan: Plan) -> str:
     blast = plan.blast
     return (
         f"verdict: {plan.verdict}; {blast.pairs} of {blast.of} pairs of devices change"
-        f" ({blast.share:.1%}), {blast.nodes} devices are told"
+        f" ({blast.share:.1%}), {several(blast.nodes, 'device is', 'devices are')} told"
     )
 
 
@@ -56,6 +67,11 @@ def footer(plan: Plan) -> str:
     """Return what names the plan, and says if it does not tell everything."""
     hidden = {"names": ", without addresses", "counts": ", without names"}.get(plan.redacted, "")
     return f"plan {plan.hash[:12]}{hidden}"
+
+
+def several(number: int, one: str, more: str) -> str:
+    """Return a number with what it counts."""
+    return f"{number} {one if number == 1 else more}"
 
 
 def gate_words(one: Finding) -> str:
@@ -71,7 +87,8 @@ def delivery_words(plan: Plan) -> str:
         return "no device that is told is connected now"
     size = f"{told.bytes / 1000:,.0f} kB" if told.bytes >= _KILO else f"{told.bytes} bytes"
     return (
-        f"{told.online} of {told.nodes} are connected; about {size} in {told.messages} messages,"
+        f"{told.online} of {told.nodes} are connected; about {size} in"
+        f" {several(told.messages, 'message', 'messages')},"
         f" within {told.seconds:g} s"
     )
 
@@ -80,6 +97,17 @@ def reach_words(row: Reach) -> str:
     """Return ``src -> dst : ports``."""
     src, dst, ip = (", ".join(few(one)) for one in (row.src, row.dst, row.ip))
     return f"{src} -> {dst} : {ip}"
+
+
+def grant_words(row: Grant) -> str:
+    """Return ``src -> dst : what``, or ``dst : what`` of what the devices themselves may."""
+    src, dst = (", ".join(few(one)) for one in (row.src, row.dst))
+    return f"{src} -> {dst} : {short(row.what)}" if src else f"{dst} : {short(row.what)}"
+
+
+def short(what: str) -> str:
+    """Return the beginning of what may be a long value."""
+    return what if len(what) <= MAX_WHAT else f"{what[: MAX_WHAT - 1]}…"
 
 
 def few(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,6 +147,7 @@ def identity_words(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         ("tag owners", identity.tag_owners),
         ("approvers", identity.approvers),
         ("settings", identity.settings),
+        ("postures", identity.postures),
     ):
         if entries:
             yield what, list(entries)

@@ -140,8 +140,8 @@ def test_what_the_base_got_meanwhile_is_no_part_of_the_change(checkout: Checkout
     done = checkout.plan("--head", "change", "--format", "json")
 
     plan = json.loads(done.out)
-    assert plan["verdict"] == "no effect"
-    assert plan["identity"]["settings"] == ["settings.magic_dns_suffix:  -> corp.example.com"]
+    assert (plan["verdict"], plan["gained"], plan["lost"]) == ("mixed", [], [])
+    assert plan["identity"]["settings"] == ["settings.magic_dns_suffix: none -> corp.example.com"]
 
 
 def test_nothing_is_written_into_the_repository(checkout: Checkout) -> None:
