@@ -281,6 +281,19 @@ def test_a_server_takes_signed_commits_only_and_says_who_signed(tmp_path: Path) 
             assert f"Verified by  Bea <bea@example.com> ({bea.fingerprint})" in (
                 cli("gitops", "status").out
             )
+            back = cli("gitops", "rollback", first, "--reason", "too open", "--yes")
+            assert (back.code, in_force(cli)) == (0, first)
+            ana_signed = [f"ana@example.com ({ana.fingerprint})"]
+            bea_signed = [f"Bea <bea@example.com> ({bea.fingerprint})"]
+            past = cli("gitops", "history", "-o", "json").json["deployments"]
+            assert [(one["commit"], one["verifiedBy"]) for one in past] == [
+                (first, ana_signed),
+                (second, bea_signed),
+                (first, ana_signed),
+            ]
+            told = cli("gitops", "history").out
+            assert "too open; signed by ana@example.com\n" in told
+            assert "signed by Bea <bea@example.com>\n" in told
             found = CommandLine((), ours(server))("doctor")
             line = (
                 "✔ trust: default: signatures strict, 1 ssh signers, 1 gpg keys, "

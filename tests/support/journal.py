@@ -95,6 +95,7 @@ class MemoryJournal:
                 one.reason,
                 one.approved_by,
                 one.approved_because,
+                one.verified_by,
                 one.until,
             )
             for revision, one in reversed(told[-limit:])

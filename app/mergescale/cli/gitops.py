@@ -264,7 +264,12 @@ def approve(session: Session, commit: str, reason: str, plan: str) -> None:
 def _why(one: dict[str, Any]) -> str:
     """Return why a deployment came into force, where somebody said so."""
     approved = f"approved by {one['approvedBy']}: {one['approvedBecause']}"
-    words = [one["reason"], approved if one["approvedBy"] else None]
+    signed = f"signed by {', '.join(who.rpartition(' (')[0] for who in one['verifiedBy'])}"
+    words = [
+        one["reason"],
+        approved if one["approvedBy"] else None,
+        signed if one["verifiedBy"] else None,
+    ]
     return "; ".join(filter(None, words)) or NOTHING
 
 

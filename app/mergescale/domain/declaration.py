@@ -66,6 +66,8 @@ class Deployment:
         reason: why, where `by` said so.
         approved_by, approved_because: who let it pass gates and freeze windows, and why; empty for
             a commit that nobody approved.
+        verified_by: who had signed it, or the commits that came with it, newest first, as it was
+            found then: a name of the server's own files, and the key. Empty if none was asked for.
         until: when it goes again by itself; None for never.
     """
 
@@ -80,6 +82,7 @@ class Deployment:
     reason: str = ""
     approved_by: str = ""
     approved_because: str = ""
+    verified_by: tuple[str, ...] = ()
     until: datetime | None = None
 
     @property

@@ -80,7 +80,7 @@ class Applied:
     Attributes:
         commit: full hex object id.
         in_force: whether it is the one in force now.
-        by, reason, until, approved_by, approved_because: as in `Deployment`.
+        by, reason, until, approved_by, approved_because, verified_by: as in `Deployment`.
     """
 
     revision: Revision
@@ -94,6 +94,7 @@ class Applied:
     reason: str = ""
     approved_by: str = ""
     approved_because: str = ""
+    verified_by: tuple[str, ...] = ()
     until: datetime | None = None
 
 

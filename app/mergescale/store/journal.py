@@ -393,5 +393,6 @@ def _applied(row: Row[Any], in_force: int | None) -> Applied:
         reason=row.reason,
         approved_by=row.approved_by,
         approved_because=row.approved_because,
+        verified_by=tuple(json.loads(row.verified_by)),
         until=row.until,
     )

@@ -262,6 +262,7 @@ def deployment_values(deployment: Deployment) -> Values:
         "reason": deployment.reason,
         "approved_by": deployment.approved_by,
         "approved_because": deployment.approved_because,
+        "verified_by": json.dumps(deployment.verified_by, separators=(",", ":")),
         "until": deployment.until,
     }
 

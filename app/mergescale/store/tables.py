@@ -326,6 +326,7 @@ class DeploymentRow(_Row, table=True):
         commit_id: full hex object id; the same commit may be deployed more than once.
         files: JSON object, path -> text.
         applied_by, reason, until, approved_by, approved_because: as in `Deployment`.
+        verified_by: the same, JSON array.
     """
 
     __tablename__ = "deployments"
@@ -343,6 +344,7 @@ class DeploymentRow(_Row, table=True):
     reason: str = Field(sa_type=Text)
     approved_by: str = Field(sa_type=Text)
     approved_because: str = Field(sa_type=Text)
+    verified_by: str = Field(sa_type=Text)
     until: datetime | None = _time(optional=True)
 
 

@@ -10,12 +10,15 @@ from mergescale.domain.record import Approval
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.operators.naming import checked, one_of
 from mergescale.gitops.stages import Attempt
+from mergescale.gitops.trust.demands import Signatures, Verdict
 from mergescale.kernel.errors import Conflict, NotFound
 from mergescale.kernel.ids import TailnetName
 from mergescale.state.ports import Applied, Past
 
 #: LIMIT: deployments that are searched for a commit; as many as the store keeps.
 REACH: Final = 200
+#: LIMIT: of those who signed what came into force, how many are kept, the newest first.
+MAX_NAMED: Final = 50
 
 
 def chosen(past: tuple[Applied, ...], commit: str) -> Applied:
@@ -47,7 +50,7 @@ def commit_of(past: tuple[Applied, ...], commit: str) -> Applied:
 
 
 async def found_again(past: Past, tailnet: TailnetName, kept: Applied) -> Found:
-    """Return a deployment as if it had been fetched.
+    """Return a deployment as if it had been fetched, verified as it was then.
 
     Raises:
         NotFound: its texts are not kept any more.
@@ -64,6 +67,7 @@ async def found_again(past: Past, tailnet: TailnetName, kept: Applied) -> Found:
         descends=True,
         files=dict(files),
         faults=[],
+        verdict=Verdict(signatures=Signatures.OFF, by=kept.verified_by),
     )
 
 
@@ -101,4 +105,5 @@ def deployed(
         until=until,
         approved_by=approval.by if approval else "",
         approved_because=approval.reason if approval else "",
+        verified_by=() if found.verdict is None else found.verdict.by[:MAX_NAMED],
     )

@@ -313,6 +313,7 @@ def _applied(one: Applied) -> dict[str, Any]:
         "reason": one.reason or None,
         "approvedBy": one.approved_by or None,
         "approvedBecause": one.approved_because or None,
+        "verifiedBy": list(one.verified_by),
         "until": time_json(one.until),
         "inForce": one.in_force,
     }
