@@ -199,21 +199,31 @@ async def _exchange(process: Popen[bytes], request: bytes) -> bytes:
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(request + b"\n")
         process.stdin.flush()
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), process.stdout
-    )
+    assert process.stdout is not None  # noqa: S101 - piped
+    return await _read(process.stdout.fileno())
+
+
+async def _read(fd: int) -> bytes:
+    """Read until the other end is closed; nothing if it says too much.
+
+    Not by the loop's transports of pipes: uvloop closes the number of the file once more after its
+    owner did, when it may be a file that another thread has opened by then.
+    """
+    loop = asyncio.get_running_loop()
+    ended, said = loop.create_future(), bytearray()
+
+    def take() -> None:
+        part = os.read(fd, 1 << 18)
+        said.extend(part)
+        if (not part or len(said) > _LONGEST_REPLY) and not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(fd, take)
     try:
-        parts: list[bytes] = []
-        size = 0
-        while part := await reader.read(1 << 18):
-            parts.append(part)
-            size += len(part)
-            if size > _LONGEST_REPLY:
-                return b""
-        return b"".join(parts)
+        await ended
     finally:
-        transport.close()
+        loop.remove_reader(fd)
+    return b"" if len(said) > _LONGEST_REPLY else bytes(said)
 
 
 async def _end(process: Popen[bytes]) -> None:
