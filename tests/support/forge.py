@@ -40,6 +40,7 @@ from support.forge_api import PAGE, PREFIX, ROUTES, Answer, Asked, Fault, Kind, 
 TOKEN: Final = "forge-token-CANARY-4f1d"
 SECRET: Final = "webhook-secret-CANARY-77aa"
 PROJECT: Final = "team/policy"
+APP: Final = 7
 _EPOCH_S: Final = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 
@@ -59,13 +60,15 @@ class ForgeStandIn:
         folder: for the bare repository.
         kind: which forge it is.
         token: what opens its API.
-        installation: with a token of a GitHub App; only these may make check runs.
+        installation: with a token of the GitHub App `APP`; only these may make check runs.
 
     Attributes:
         repository: path of the bare repository; what Mergescale watches.
         requests: everything that was asked of the API, oldest first.
         faults: what goes wrong next.
         away: whether it hangs up on everybody.
+        nameless: whether the token may not know whose it is.
+        protected: whether the token may not push to ``main``, as GitLab's Developers.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class ForgeStandIn:
         self.repository = folder / "policy.git"
         self.requests: list[Asked] = []
         self.faults: list[Fault] = []
-        self.away = False
+        self.away = self.nameless = self.protected = False
         self.installation = installation
         self.pulls: dict[int, Pull] = {}
         self.hooks: list[Hook] = []
@@ -320,9 +323,23 @@ class ForgeStandIn:
     def _comment(self, number: int, text: str, who: str) -> dict[str, Any]:
         self._ids += 1
         author = "author" if self.kind is Kind.GITLAB else "user"
-        made = {"id": self._ids, "body": text, author: {"login": who, "username": who}}
+        made = {"id": self._ids, "body": text}
+        made[author] = {"id": self.number_of(who), "login": who, "username": who}
+        if self.family is Kind.GITHUB:
+            app = {"id": APP, "slug": who} if self.installation and who == "mergescale" else None
+            made["performed_via_github_app"] = app
         self.pulls[number].comments.append(made)
         return made
+
+    def number_of(self, who: str) -> int:
+        """Return the number of an account."""
+        return 100 + len(who)
+
+    def branches_with(self, commit: str) -> list[str]:
+        """Return the project's own branches that hold a commit."""
+        theirs = {pull.branch for pull in self.pulls.values() if pull.fork}
+        words = ("--contains", commit, "--format=%(refname:lstrip=2)", "refs/heads/")
+        return [one for one in self.git("for-each-ref", *words).split() if one not in theirs]
 
     def _note(self, commit: str, told: Told) -> None:
         self._told.setdefault(commit, []).append(told)

@@ -49,6 +49,7 @@ class Told:
     state: str
     description: str
     url: str
+    ref: str = ""
 
 
 @dataclass(slots=True)
@@ -105,11 +106,16 @@ def _hub_status(forge: ForgeStandIn, asked: Asked, project: str, commit: str) ->
         return Answer(404, {"message": "Not Found"})
     if not forge.knows(commit):
         return Answer(422, {"message": f"No commit found for SHA: {commit}"})
-    long = forge.family is Kind.GITHUB and len(body.get("description") or "") > 140
-    if body.get("state") not in states or long:
+    context = body.get("context", "default")
+    odd = body.get("state") not in states or not body.get("target_url", "https:").startswith("http")
+    if forge.family is Kind.GITHUB:
+        long = len(body.get("description") or "") > 140 or len(context) > 255
+        # SPEC(GitHub, commit statuses): a thousand of a context.
+        odd = odd or long or len(forge.history(commit, context)) >= 1000
+    if odd:
         return Answer(422, {"message": "Validation Failed"})
     told = Told(
-        body.get("context", "default"),
+        context,
         body["state"],
         body.get("description") or "",
         body.get("target_url") or "",
@@ -142,6 +148,7 @@ def _edited(forge: ForgeStandIn, asked: Asked, comment: str, number: str | None)
     for pull in forge.pulls.values():
         for one in pull.comments:
             if one["id"] == int(comment) and number in (None, str(pull.number)):
+                # Whoever may write to the project may also write over what others said.
                 one["body"] = asked.body["body"]
                 return Answer(200, one)
     return Answer(404, {"message": "Not Found"})
@@ -176,7 +183,7 @@ def _hub_run(forge: ForgeStandIn, asked: Asked, _project: str) -> Answer:
     notes = asked.body.get("output", {}).get("annotations", [])
     if not forge.installation:
         return Answer(403, {"message": "You must authenticate via a GitHub App."})
-    if not forge.knows(asked.body["head_sha"]) or len(notes) > 50:
+    if not forge.knows(asked.body["head_sha"]) or not _annotations(notes):
         return Answer(422, {"message": "Validation Failed"})
     forge._ids += 1
     forge.runs[forge._ids] = {**asked.body, "id": forge._ids, "annotations": list(notes)}
@@ -185,10 +192,27 @@ def _hub_run(forge: ForgeStandIn, asked: Asked, _project: str) -> Answer:
 
 def _hub_more_run(forge: ForgeStandIn, asked: Asked, _project: str, run: str) -> Answer:
     notes = asked.body.get("output", {}).get("annotations", [])
-    if int(run) not in forge.runs or len(notes) > 50:
+    if int(run) not in forge.runs or not _annotations(notes):
         return Answer(422, {"message": "Validation Failed"})
     forge.runs[int(run)]["annotations"] += notes
     return Answer(200, {"id": int(run)})
+
+
+def _annotations(notes: list[dict[str, Any]]) -> bool:
+    """Say whether GitHub takes these of one request."""
+    return len(notes) <= 50 and all(
+        note["path"]
+        and 1 <= note["start_line"] <= note["end_line"]
+        and note["annotation_level"] in {"notice", "warning", "failure"}
+        and 0 < len(note["message"].encode()) <= 64 << 10
+        for note in notes
+    )
+
+
+def _user(forge: ForgeStandIn, _asked: Asked) -> Answer:
+    if forge.installation or forge.nameless:
+        return Answer(403, {"message": "Resource not accessible by integration"})
+    return Answer(200, {"id": forge.number_of("mergescale"), "login": "mergescale"})
 
 
 def _hub_installation(forge: ForgeStandIn, asked: Asked, _installation: str) -> Answer:
@@ -206,16 +230,27 @@ def _lab_status(forge: ForgeStandIn, asked: Asked, project: str, commit: str) ->
         return Answer(404, {"message": "404 Commit Not Found"})
     if body.get("state") not in {*_TERMINAL, "pending", "running"}:
         return Answer(400, {"error": "state does not have a valid value"})
-    if len(body.get("description") or "") > 255:
-        return Answer(
-            400, {"message": {"description": ["is too long (maximum is 255 characters)"]}}
-        )
+    for field_ in ("description", "target_url"):
+        if len(body.get(field_) or "") > 255:
+            return Answer(400, {"message": {field_: ["is too long (maximum is 255 characters)"]}})
+    branches = forge.branches_with(commit)
+    if not branches and "ref" not in body:
+        return Answer(404, {"message": "404 References for commit Not Found"})
+    if forge.protected and body.get("ref", *branches[:1]) == "main":
+        # Who may not push to a protected branch may not set statuses there either.
+        return Answer(403, {"message": "403 Forbidden"})
     name = body.get("name") or body.get("context") or "default"
     if body["state"] == forge._newest(commit, name) and body["state"] not in _TERMINAL:
         event = {"pending": "enqueue", "running": "run"}[body["state"]]
         why = f"Cannot transition status via :{event} from :{body['state']}"
         return Answer(400, {"message": why})
-    told = Told(name, body["state"], body.get("description") or "", body.get("target_url") or "")
+    told = Told(
+        name,
+        body["state"],
+        body.get("description") or "",
+        body.get("target_url") or "",
+        body.get("ref") or "",
+    )
     forge._note(commit, told)
     return Answer(201, {"id": len(forge.requests), "name": name, "status": body["state"]})
 
@@ -231,6 +266,8 @@ def _lab_notes(forge: ForgeStandIn, asked: Asked, _project: str, number: str) ->
 def _lab_add_note(forge: ForgeStandIn, asked: Asked, _project: str, number: str) -> Answer:
     if int(number) not in forge.pulls:
         return Answer(404, {"message": "404 Not found"})
+    if len(asked.body["body"]) > 1_000_000:
+        return Answer(400, {"message": {"note": ["is too long (maximum is 1000000 characters)"]}})
     return Answer(201, forge._comment(int(number), asked.body["body"], "mergescale"))
 
 
@@ -268,6 +305,7 @@ _HUB: Final[list[tuple[str, str, Act]]] = [
     ("POST", "/repos/([^/]+/[^/]+)/issues/([0-9]+)/comments", _hub_add_comment),
     ("PATCH", "/repos/([^/]+/[^/]+)/issues/comments/([0-9]+)", _hub_edit_comment),
     ("GET", "/repos/([^/]+/[^/]+)/pulls", _hub_pulls),
+    ("GET", "/user", _user),
 ]
 ROUTES: Final[dict[Kind, list[tuple[str, str, Act]]]] = {
     Kind.GITHUB: [
@@ -283,5 +321,6 @@ ROUTES: Final[dict[Kind, list[tuple[str, str, Act]]]] = {
         ("POST", "/projects/([^/]+)/merge_requests/([0-9]+)/notes", _lab_add_note),
         ("PUT", "/projects/([^/]+)/merge_requests/([0-9]+)/notes/([0-9]+)", _lab_edit_note),
         ("GET", "/projects/([^/]+)/merge_requests", _lab_pulls),
+        ("GET", "/user", _user),
     ],
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from mergescale.gitops.forges import proposals
+from mergescale.gitops.forges import proposal, proposals
 from mergescale.gitops.forges.making import forge_of
 from mergescale.gitops.forges.place import ForgePlace, Kind
 from mergescale.gitops.forges.proposals import Proposals, Terms
@@ -63,7 +63,7 @@ class Reporting:
         Raises:
             StoreUnavailable: the database could not be read.
         """
-        return proposals.shown(await self.letters.states(self.tailnet, proposals.CHANNEL))
+        return proposal.shown(await self.letters.states(self.tailnet, proposals.CHANNEL))
 
     async def told(self) -> dict[str, Any]:
         """Return where the forge is, and what may be told of its token.
@@ -129,7 +129,7 @@ def _reporting(base: Ground, part: Parts, forge: Forge, ca_file: str) -> Reporti
     source, tailnet = watcher.source, engine.snapshot.tailnet
     place = _place(forge, source)
     vault, letters = base.vault(tailnet), SqlLetters(base.database)
-    words = Words(forge.contexts, forge.plan_url, source.folder)
+    words = Words(forge.contexts, forge.plan_url, source.folder, source.followed.branch)
     reporter = Reporter(engine, lambda: watcher.shown, part.outbox, letters, words)
     telling, asking = (forge_of(place, vault, base.clock, ca_file) for _ in range(2))
     delivering = Delivering(telling, forge.contexts, MARKER)

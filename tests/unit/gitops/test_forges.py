@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from mergescale.gitops.forges.making import forge_of
 from mergescale.gitops.forges.place import ForgePlace, Kind
-from mergescale.gitops.forges.port import Forge, Note, Pull, State
+from mergescale.gitops.forges.port import Forge, Note, Pull, Said, State
 from mergescale.gitops.forges.tokens import given
 from mergescale.gitops.git.source import Source
 from mergescale.gitops.outbox import Retry, Undeliverable
@@ -23,7 +24,7 @@ from mergescale.gitops.vault import FORGE
 from mergescale.kernel.errors import Invalid
 from support.aio import aio
 from support.clock import START, FakeClock
-from support.forge import TOKEN, ForgeStandIn
+from support.forge import APP, TOKEN, ForgeStandIn
 from support.forge_api import Fault
 from support.forge_api import Kind as Spoken
 from support.vault import MemoryVault
@@ -67,7 +68,9 @@ def test_a_status_is_set_in_the_words_of_the_forge(standing: ForgeStandIn, kind:
     async def check() -> None:
         async with speaking(standing) as forge:
             for state in (State.PENDING, State.PENDING, *State):
-                await forge.set_status(tip(standing), "mergescale/plan", state, "x\n" * 300, "")
+                await forge.set_status(
+                    tip(standing), Said("mergescale/plan", state, "x\n" * 300, "")
+                )
 
     check()
     odd = {
@@ -89,8 +92,10 @@ def test_the_link_of_a_status_is_there_if_there_is_one(standing: ForgeStandIn) -
     @aio
     async def check() -> None:
         async with speaking(standing) as forge:
-            await forge.set_status(tip(standing), "a", State.SUCCESS, "", "https://m.example.com/p")
-            await forge.set_status(tip(standing), "b", State.SUCCESS, "", "")
+            await forge.set_status(
+                tip(standing), Said("a", State.SUCCESS, "", "https://m.example.com/p")
+            )
+            await forge.set_status(tip(standing), Said("b", State.SUCCESS, "", ""))
 
     check()
     assert standing.statuses(tip(standing))["a"].url == "https://m.example.com/p"
@@ -121,8 +126,26 @@ def test_the_comment_is_found_again_behind_many_others(standing: ForgeStandIn) -
 
 @EACH
 def test_a_marker_of_somebody_else_is_no_comment_of_ours(standing: ForgeStandIn) -> None:
-    """Who may not be written over keeps what they wrote, and the plan stands below it."""
+    """They keep what they wrote though we could write over it: later they could change the plan."""
     number = standing.open_pull("main")
+    standing.chat(number, f"{MARKER}\nfake")
+
+    @aio
+    async def check() -> None:
+        async with speaking(standing) as forge:
+            for text in ("fake", "plan", "again"):
+                await forge.upsert_comment(number, MARKER, f"{MARKER}\n{text}")
+
+    check()
+    assert standing.comments(number) == [f"{MARKER}\nfake", f"{MARKER}\nagain"]
+
+
+@EACH
+def test_a_token_that_may_not_know_whose_it_is_takes_what_may_be_written_over(
+    standing: ForgeStandIn,
+) -> None:
+    """Where somebody else's may not, the plan stands below it."""
+    number, standing.nameless = standing.open_pull("main"), True
     standing.chat(number, f"{MARKER}\nfake")
     edits = "/notes/" if standing.kind == "gitlab" else "/issues/comments/"
     standing.faults.append(Fault(403, match=edits))
@@ -131,9 +154,52 @@ def test_a_marker_of_somebody_else_is_no_comment_of_ours(standing: ForgeStandIn)
     async def check() -> None:
         async with speaking(standing) as forge:
             await forge.upsert_comment(number, MARKER, f"{MARKER}\nplan")
+            assert standing.comments(number) == [f"{MARKER}\nfake", f"{MARKER}\nplan"]
+            await forge.upsert_comment(number, MARKER, f"{MARKER}\nagain")
 
     check()
-    assert standing.comments(number) == [f"{MARKER}\nfake", f"{MARKER}\nplan"]
+    assert standing.comments(number) == [f"{MARKER}\nagain", f"{MARKER}\nplan"]
+
+
+def test_an_app_knows_its_comment_by_its_number(tmp_path: Path) -> None:
+    """A token of an installation is nobody's account."""
+    app = {"kind": "github-app", "appId": APP, "installationId": 8, "privateKey": pem()}
+    with ForgeStandIn(tmp_path / "forge", installation=True) as standing:
+        standing.commit({"policy.hujson": "{}"})
+        number = standing.open_pull("main")
+        standing.chat(number, f"{MARKER}\nfake")
+
+        @aio
+        async def check() -> None:
+            async with speaking(standing, app) as forge:
+                for text in ("one", "two"):
+                    await forge.upsert_comment(number, MARKER, f"{MARKER}\n{text}")
+
+        check()
+        assert standing.comments(number) == [f"{MARKER}\nfake", f"{MARKER}\ntwo"]
+        assert standing.asked("/user") == []
+
+
+def test_gitlab_is_told_which_branch_or_merge_request_a_commit_is_of(tmp_path: Path) -> None:
+    """It knows no place for a fork's commit by itself; a long link is left out."""
+    with ForgeStandIn(tmp_path / "forge", Spoken.GITLAB) as standing:
+        first = standing.commit({"policy.hujson": "{}"})
+        theirs = standing.commit({"policy.hujson": "{ }"}, branch="theirs")
+        number = standing.open_pull("theirs", fork=True)
+
+        @aio
+        async def check() -> None:
+            async with speaking(standing) as forge:
+                with pytest.raises(Retry):
+                    await forge.set_status(theirs, Said("a", State.SKIPPED, ""))
+                said = Said("a", State.SKIPPED, "", "https://m.example.com/" + 250 * "x")
+                await forge.set_status(theirs, replace(said, ref=forge.head_ref(number)))
+                await forge.set_status(first, Said("a", State.SUCCESS, "", ref="main"))
+
+        check()
+        assert standing.statuses(theirs)["a"].ref == "refs/merge-requests/1/head"
+        assert standing.statuses(theirs)["a"].url == ""
+        assert standing.statuses(first)["a"].ref == "main"
 
 
 @EACH
@@ -199,8 +265,7 @@ BUSY = [
         30,
     ),
     (Fault(429, {"retry-after": "soon, \x7f"}), "the forge asks to wait", 60),
-    (Fault(403), "the forge refuses the token (403)", None),
-    (Fault(401), "the forge refuses the token (401)", None),
+    (Fault(401), "the forge refuses the token (401)", 30),
     (Fault(500), "the forge is in trouble (500)", None),
     (Fault(0), "the forge could not be reached", None),
     (
@@ -223,7 +288,7 @@ def test_trouble_says_when_to_come_back(
     async def check() -> None:
         async with speaking(standing) as forge:
             with pytest.raises(Retry) as failed:
-                await forge.set_status(tip(standing), "a", State.SUCCESS, "", "")
+                await forge.set_status(tip(standing), Said("a", State.SUCCESS, "", ""))
         error = failed.value
         assert (error.message, error.everything, error.after_s) == (message, True, after_s)
 
@@ -241,11 +306,15 @@ def test_what_the_forge_does_not_know_or_take_is_this_ones_trouble(
         async with speaking(standing) as forge:
             wanted = Retry if kind is Kind.GITLAB else Undeliverable
             with pytest.raises(wanted) as failed:
-                await forge.set_status("0" * 40, "a", State.SUCCESS, "", "")
+                await forge.set_status("0" * 40, Said("a", State.SUCCESS, "", ""))
             assert getattr(failed.value, "everything", False) is False
+            standing.faults.append(Fault(403))
+            with pytest.raises(Retry, match="refuses it to this token") as failed:
+                await forge.set_status(tip(standing), Said("a", State.SUCCESS, "", ""))
+            assert failed.value.everything is False
             standing.faults.append(Fault(400))
             with pytest.raises(Undeliverable):
-                await forge.set_status(tip(standing), "a", State.SUCCESS, "", "")
+                await forge.set_status(tip(standing), Said("a", State.SUCCESS, "", ""))
 
     check()
 
@@ -324,8 +393,8 @@ def test_an_app_annotates_lines_fifty_at_a_time(tmp_path: Path) -> None:
             assert standing.requests == []
             async with speaking(standing, app) as forge:
                 await forge.annotate(head, "mergescale/problems", notes)
+                await forge.set_status(head, Said("a", State.FAILURE, "", ""))
                 await forge.annotate(head, "mergescale/problems", [])
-                await forge.set_status(head, "a", State.FAILURE, "", "")
 
         check()
         assert [one["start_line"] for one in standing.annotations(head)] == list(range(1, 121))
@@ -338,7 +407,8 @@ def test_an_app_annotates_lines_fifty_at_a_time(tmp_path: Path) -> None:
         }
         made = standing.asked("/app/installations/8/access_tokens")
         assert [one.body["repositories"] for one in made] == [["policy"]]
-        assert next(iter(standing.runs.values()))["conclusion"] == "failure"
+        # The newest of a name counts: what is good by now is no longer shown as failed.
+        assert [one["conclusion"] for one in standing.runs.values()] == ["failure", "neutral"]
 
 
 # -------------------------------------------------------------------- tokens

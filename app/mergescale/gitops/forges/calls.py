@@ -17,6 +17,8 @@ from mergescale.kernel.clock import Clock
 MAX_ANSWER_BYTES: Final = 16 << 20
 #: LIMIT: one call, from connecting to the last byte.
 CALL_S: Final = 30.0
+#: Seconds after which a token that was refused is shown again.
+_REFUSED_S: Final = 30.0
 
 #: What says that a comment is gone, or is somebody else's.
 NOT_OURS: Final = frozenset({403, 404, 410})
@@ -91,8 +93,13 @@ class Calls:
                 # SPEC(GitHub, secondary rate limits): without another word, at least a minute.
                 wait_s = USUAL_S if wait_s is None else wait_s
                 return Retry("the forge asks to wait", after_s=wait_s, everything=True)
-            case 401 | 403:
-                return Retry(f"the forge refuses the token ({answer.status})", everything=True)
+            case 401:
+                # Not later and later: somebody is about to set another one.
+                refused = "the forge refuses the token (401)"
+                return Retry(refused, after_s=_REFUSED_S, everything=True)
+            case 403:
+                # It may do other things: e.g. comment, but set no status of a protected branch.
+                return Retry("the forge refuses it to this token (403)")
             case 404:
                 return Retry("the forge does not know it, or not to this token (404)")
             case 408 | 409 | 423 | 425:

@@ -5,20 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from mergescale.gitops.forges.calls import NOT_OURS, Calls
+
 #: LIMIT: pages that are looked through for it; after that another one is written.
 _PAGES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Who wrote a comment: an account of the forge, or an app; None for not that.
+
+    Attributes:
+        user: number of the account.
+        app: number of the GitHub App.
+    """
+
+    user: int | None = None
+    app: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment and its number."""
+    """A comment, its number and who wrote it."""
 
     id: int
     body: str
+    author: Author
 
 
 class Talks(Protocol):
     """Lists and writes the comments of pull requests."""
+
+    async def own(self) -> Author | None:
+        """Return who we are; None if the forge does not tell."""
+        ...
 
     async def comments(self, number: int, page: int) -> list[Comment]:
         """Return a page of a pull request's comments; empty after the last."""
@@ -34,11 +54,12 @@ class Talks(Protocol):
 
 
 async def upsert(talks: Talks, number: int, marker: str, body: str) -> None:
-    """Write the comment that begins with the marker, over the oldest one there is.
+    """Write our comment that begins with the marker, over the oldest one there is.
 
-    Where somebody else wrote the marker too, whose text we may not change, it is the next one.
+    A plan in somebody else's comment would be theirs to change, even where we may write over it. Where
+    we cannot know who we are, it is the first one that may be written over.
     """
-    seen = set[int]()
+    own, seen = await talks.own(), set[int]()
     for page in range(1, _PAGES + 1):
         found = await talks.comments(number, page)
         # A forge that knows no pages gives all of them each time.
@@ -47,8 +68,18 @@ async def upsert(talks: Talks, number: int, marker: str, body: str) -> None:
             break
         seen |= {one.id for one in fresh}
         for one in fresh:
-            if not one.body.startswith(marker):
+            if not one.body.startswith(marker) or own not in (None, one.author):
                 continue
             if one.body.strip() == body.strip() or await talks.edit_comment(number, one.id, body):
                 return
     await talks.add_comment(number, body)
+
+
+async def user(calls: Calls) -> Author | None:
+    """Return whose the token is, as all of the forges tell at ``/user``; None if it may not know."""
+    answer = await calls.ask("GET", "/user", fine=NOT_OURS)
+    match answer.value:
+        case {"id": int(number)} if answer.is_fine:
+            return Author(user=number)
+        case _:
+            return None

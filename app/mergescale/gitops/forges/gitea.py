@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mergescale.gitops.forges.calls import listed
+from mergescale.gitops.forges.comments import Author, user
 from mergescale.gitops.forges.github import MAX_PULLS, GitHub, read_pull
 from mergescale.gitops.forges.port import Note, Pull, State
 
@@ -36,6 +37,10 @@ class Gitea(GitHub):
             if len(found) >= MAX_PULLS:
                 break
         return found[:MAX_PULLS]
+
+    async def own(self) -> Author | None:
+        """Return who we are; not known without the scope ``read:user``."""
+        return await user(self._calls)
 
     async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
         """Do nothing: there is nothing of the kind."""

@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mergescale.gitops.forges.calls import NOT_OURS, Calls, cut, listed, nonsense
-from mergescale.gitops.forges.comments import Comment, upsert
-from mergescale.gitops.forges.port import Note, Pull, State
+from mergescale.gitops.forges.comments import Author, Comment, upsert, user
+from mergescale.gitops.forges.port import Note, Pull, Said, State
 
 #: SPEC(check runs): annotations of a request.
 _ANNOTATIONS: Final = 50
 #: LIMIT: what is listed at once.
 _PAGE: Final = 100
 MAX_PULLS: Final = 100
+_NOTHING: Final = "There is nothing to say of the policy at this commit any more."
 
 
 class GitHub:
@@ -22,7 +23,8 @@ class GitHub:
     Args:
         calls: of its API.
         project: ``owner/repository``.
-        annotates: returns whether the token is a GitHub App's, which alone may make check runs.
+        app: returns the number of the GitHub App that the token is of, None if it is a person's.
+            Apps alone may make check runs.
     """
 
     #: SPEC(commit statuses): characters of a description.
@@ -31,27 +33,33 @@ class GitHub:
     words: Mapping[State, str] = {State.SKIPPED: "pending"}
 
     def __init__(
-        self, calls: Calls, project: str, annotates: Callable[[], Awaitable[bool]] | None = None
+        self, calls: Calls, project: str, app: Callable[[], Awaitable[int | None]] | None = None
     ) -> None:
         self._calls = calls
         self._at = f"/repos/{project}"
-        self._annotates = annotates
+        self._app = app
 
-    async def set_status(
-        self, commit: str, context: str, state: State, description: str, url: str
-    ) -> None:
+    async def set_status(self, commit: str, said: Said) -> None:
         """Set a commit's status."""
         body = {
-            "state": self.words.get(state, str(state)),
-            "context": context,
-            "description": cut(description, self.longest),
-            **({"target_url": url} if url else {}),
+            "state": self.words.get(said.state, str(said.state)),
+            "context": said.context,
+            "description": cut(said.description, self.longest),
+            **({"target_url": said.url} if said.url else {}),
         }
         await self._calls.ask("POST", f"{self._at}/statuses/{commit}", body=body)
 
     async def upsert_comment(self, number: int, marker: str, body: str) -> None:
-        """Write the comment that begins with the marker."""
+        """Write our comment that begins with the marker."""
         await upsert(self, number, marker, body)
+
+    async def own(self) -> Author | None:
+        """Return who we are.
+
+        SPEC(GitHub Apps): an installation's token is nobody's, and its comments name the app.
+        """
+        app = None if self._app is None else await self._app()
+        return await user(self._calls) if app is None else Author(app=app)
 
     async def comments(self, number: int, page: int) -> list[Comment]:
         """Return a page of a pull request's comments, oldest first; empty after the last.
@@ -61,7 +69,7 @@ class GitHub:
         query = {"per_page": _PAGE, "limit": _PAGE, "page": page}
         at = f"{self._at}/issues/{number}/comments"
         return [
-            Comment(one["id"], one["body"])
+            Comment(one["id"], one["body"], _author(one))
             for one in listed(await self._calls.ask("GET", at, query=query))
             if isinstance(one.get("id"), int) and isinstance(one.get("body"), str)
         ]
@@ -90,11 +98,16 @@ class GitHub:
         return [pull for one in listed(answer) if (pull := read_pull(one, branch)) is not None]
 
     async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
-        """Make a check run with annotations, fifty at a time; with an App's token only."""
-        if not notes or self._annotates is None or not await self._annotates():
+        """Make a check run with annotations, fifty at a time; with an App's token only.
+
+        SPEC(check runs): the newest of a name stands for the commit, so one without annotations
+        takes back those that were made before.
+        """
+        if self._app is None or await self._app() is None:
             return
         failed = any(note.failure for note in notes)
-        batches = [notes[at : at + _ANNOTATIONS] for at in range(0, len(notes), _ANNOTATIONS)]
+        starts = range(0, max(len(notes), 1), _ANNOTATIONS)
+        batches = [notes[at : at + _ANNOTATIONS] for at in starts]
         run = {
             "name": name,
             "head_sha": commit,
@@ -136,10 +149,21 @@ def read_pull(one: Mapping[str, Any], branch: str) -> Pull | None:
             return None
 
 
+def _author(one: Mapping[str, Any]) -> Author:
+    match one:
+        case {"performed_via_github_app": {"id": int(app)}}:
+            return Author(app=app)
+        case {"user": {"id": int(number)}}:
+            return Author(user=number)
+        case _:
+            return Author()
+
+
 def _output(notes: Sequence[Note]) -> dict[str, Any]:
+    said = "What the server says of the policy at this commit." if notes else _NOTHING
     return {
         "title": "Policy",
-        "summary": "What the server says of the policy at this commit.",
+        "summary": said,
         "annotations": [
             {
                 "path": note.path,

@@ -32,7 +32,7 @@ def forge_of(place: ForgePlace, vault: Vault, clock: Clock, ca_file: str = "") -
     calls = Calls(place.api_url, tokens.headers, clock, headers, ca_file)
     match place.kind:
         case Kind.GITHUB:
-            return GitHub(calls, place.project, tokens.is_app)
+            return GitHub(calls, place.project, tokens.app)
         case Kind.GITLAB:
             return GitLab(calls, place.quoted)
         case Kind.GITEA | Kind.FORGEJO:

@@ -40,6 +40,25 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A commit status.
+
+    Attributes:
+        context: names the check.
+        description: one line for people; cut to what the forge takes.
+        url: where to read more, empty for nowhere.
+        ref: what the commit is the newest of; empty for not known. Forges that look at commits alone
+            do not ask for it.
+    """
+
+    context: str
+    state: State
+    description: str
+    url: str = ""
+    ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something to be shown beside a line of a file.
 
@@ -63,22 +82,17 @@ class Forge(Protocol):
     the forge does not want it at all.
     """
 
-    async def set_status(
-        self, commit: str, context: str, state: State, description: str, url: str
-    ) -> None:
+    async def set_status(self, commit: str, said: Said) -> None:
         """Set a commit's status; one that is there already is fine.
 
         Args:
             commit: full object id.
-            context: names the check.
-            state: of the check.
-            description: one line for people; cut to what the forge takes.
-            url: where to read more, empty for nowhere.
+            said: of which check, and what.
         """
         ...
 
     async def upsert_comment(self, number: int, marker: str, body: str) -> None:
-        """Write the one comment of a pull request that begins with `marker`, new or over the old.
+        """Write our one comment of a pull request, which begins with `marker`, new or over the old.
 
         Args:
             number: of the pull request.
@@ -92,7 +106,10 @@ class Forge(Protocol):
         ...
 
     async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
-        """Show notes beside the lines of a commit; forges that cannot do it do nothing."""
+        """Show notes beside the lines of a commit, in place of those that were shown before.
+
+        Forges that cannot do it do nothing.
+        """
         ...
 
     def head_ref(self, number: int) -> str:

@@ -13,24 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from mergescale.domain.letter import Letter
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient
 from mergescale.gitops.forges.port import Forge, Pull
+from mergescale.gitops.forges.proposal import Basis, Proposal, first, recalled, remember
 from mergescale.gitops.forges.reporter import Reporter
 from mergescale.gitops.forges.reports import Check, Report, pending, skipped, unreached
 from mergescale.gitops.forges.verdicts import Judged, Tried, judged
 from mergescale.gitops.git.trials import Tries
 from mergescale.gitops.outbox import Retry, Says, Undeliverable
-from mergescale.gitops.status import Status, time_json
+from mergescale.gitops.status import Status
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import TailnetName
 from mergescale.netmap.inventory import revision_of
@@ -52,6 +51,8 @@ STALE: Final = (
 MAX_TRIALS: Final = 20
 #: LIMIT: pull requests that are looked at, the newest first.
 MAX_PULLS: Final = 100
+#: Seconds after which all that is known is said again: the outbox forgets what is a month old.
+REMINDER_S: Final = 3600.0
 #: Seconds between two rounds, at least, whoever asks for more.
 SPACING_S: Final = 1.0
 _FIRST_RETRY_S: Final = 1.0
@@ -66,60 +67,6 @@ class Known(Protocol):
     async def states(self, tailnet: TailnetName, channel: str) -> list[Letter]:
         """Return the newest state of each key."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What a plan is of; another one makes it stale.
-
-    Attributes:
-        head: of the pull request.
-        tip: of the branch.
-        in_force: the commit that is.
-        inventory: devices and people.
-    """
-
-    head: str
-    tip: str
-    in_force: str
-    inventory: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A pull request, as far as it is known.
-
-    Attributes:
-        verdict: a word or two; empty before the first plan.
-        hash: of the plan, empty without one.
-        since: when this was found.
-        basis: None before the first plan.
-        comment: as it was said last, without the mark of staleness; empty after a restart.
-        planned_s: when, by the monotonic clock.
-    """
-
-    number: int
-    head: str
-    title: str
-    since: datetime
-    verdict: str = ""
-    hash: str = ""
-    stale: bool = False
-    basis: Basis | None = None
-    comment: str = field(default="", compare=False)
-    planned_s: float = field(default=-inf, compare=False)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the API spells it."""
-        return {
-            "number": self.number,
-            "title": self.title,
-            "head": self.head,
-            "verdict": self.verdict or None,
-            "hash": self.hash or None,
-            "stale": self.stale,
-            "since": time_json(self.since),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +114,8 @@ class Proposals:
         self._terms = terms
         self._looked = asyncio.Event()
         self._tip = ""
+        self._ours = frozenset[str]()
+        self._reminded_s = -inf
         self._known: dict[int, Proposal] = {}
         self._left = False
         self._trouble = ""
@@ -216,6 +165,10 @@ class Proposals:
         snapshot = self._engine.snapshot
         inventory = await asyncio.to_thread(revision_of, snapshot)
         in_force = "" if snapshot.deployment is None else snapshot.deployment.commit
+        # Commits that a fork's pull request holds too are not the fork's to report on.
+        self._ours = frozenset({*(one.head for one in pulls if not one.fork), self._tip, in_force})
+        if remind := clock.monotonic() - self._reminded_s >= REMINDER_S:
+            self._reminded_s = clock.monotonic()
         tried, self._left = 0, False
         for pull in pulls:
             basis = Basis(pull.head, self._tip, in_force, inventory)
@@ -228,8 +181,8 @@ class Proposals:
                 tried += 1
                 after = await self._try(pull, basis, before, clock)
             self._known[pull.number] = after
-            if after != before:
-                outbox.say(CHANNEL, str(pull.number), _remember(after))
+            if remind or after != before:
+                outbox.say(CHANNEL, str(pull.number), remember(after))
 
     def _judged_before(
         self, pull: Pull, basis: Basis, before: Proposal | None, clock: Clock
@@ -239,8 +192,8 @@ class Proposals:
             if before is not None and before.basis is not None and before.head == pull.head:
                 return before
             for check in _CHECKS:
-                self._reporter.say(pull.head, skipped(check, _FORK))
-            told = _first(pull, clock)
+                self._say(pull, skipped(check, _FORK))
+            told = first(pull, clock.now())
             return replace(told, verdict="not planned: fork", basis=basis)
         if before is None or before.basis is None or before.basis.head != pull.head:
             return None
@@ -256,11 +209,12 @@ class Proposals:
         self, pull: Pull, basis: Basis, before: Proposal | None, clock: Clock
     ) -> Proposal:
         """Merge, judge and tell; return what is known afterwards."""
-        proposal = before or _first(pull, clock)
-        if before is None or before.head != pull.head:
-            proposal = _first(pull, clock)
+        if before is not None and before.head == pull.head:
+            proposal = before
+        else:
+            proposal = first(pull, clock.now())
             for check in _CHECKS:
-                self._reporter.say(pull.head, pending(check, "under way"))
+                self._say(pull, pending(check, "under way"))
         try:
             merged = await self._trials.attempt(self._forge.head_ref(pull.number))
             if merged.head != pull.head:
@@ -272,14 +226,16 @@ class Proposals:
             found = _untried(error)
         except ReconcileError as error:
             log.warning("pulls.not-tried", number=pull.number, why=error.message)
-            # Tried again with the next round: what it is of is not noted.
+            for check in _CHECKS:
+                self._say(pull, pending(check, f"tried again: {error.message}"))
+            # With the next round: what it is of is not noted.
             return replace(proposal, stale=proposal.basis is not None, planned_s=clock.monotonic())
         except Exception:
             # One pull request that breaks the server must not end the others, nor come back.
             log.exception("pulls.broke", number=pull.number)
             found = _untried(Stalled("InternalError", "the server failed to plan it"))
         for report in found.reports:
-            self._reporter.say(pull.head, report)
+            self._say(pull, report)
         self._reporter.annotate(pull.head, found.notes)
         if found.comment:
             self._reporter.comment(pull.number, found.comment)
@@ -295,6 +251,12 @@ class Proposals:
             planned_s=clock.monotonic(),
         )
 
+    def _say(self, pull: Pull, report: Report) -> None:
+        if pull.fork and pull.head in self._ours:
+            return
+        ref = self._forge.head_ref(pull.number) if pull.fork else ""
+        self._reporter.say(pull.head, report, ref)
+
     def _judge(self, tried: Tried, now: datetime) -> Judged:
         terms = self._terms
         return judged(tried, self._engine.snapshot, now, terms.redact, terms.limits)
@@ -305,7 +267,7 @@ class Proposals:
             letters = await known.states(self._engine.snapshot.tailnet, CHANNEL)
         except StoreUnavailable:
             return {}
-        return {one.number: one for letter in letters if (one := _recalled(letter)) is not None}
+        return {one.number: one for letter in letters if (one := recalled(letter)) is not None}
 
     async def _rest(self, clock: Clock) -> None:
         """Pause, or until there was a look, or something stale may be planned again."""
@@ -329,17 +291,6 @@ class Proposals:
             log.info("pulls.recovered", tailnet=self._engine.snapshot.tailnet)
 
 
-def shown(letters: list[Letter]) -> list[dict[str, Any]]:
-    """Return the open pull requests as the API spells them, the newest number first."""
-    found = [one for letter in letters if (one := _recalled(letter)) is not None]
-    return [one.as_json() for one in sorted(found, key=lambda one: -one.number)]
-
-
-def _first(pull: Pull, clock: Clock) -> Proposal:
-    title = "".join(one if one.isprintable() else " " for one in pull.title)[:200]
-    return Proposal(pull.number, pull.head, title, clock.now())
-
-
 def _marked(comment: str) -> str:
     return f"{MARKER}\n{STALE}\n{comment.removeprefix(MARKER)}"
 
@@ -349,35 +300,6 @@ def _untried(error: Stalled) -> Judged:
     words = f"not reached: {error.message}"
     reports: tuple[Report, ...] = tuple(unreached(check, words) for check in _CHECKS)
     return Judged("not planned", "", "", reports)
-
-
-def _remember(proposal: Proposal) -> Mapping[str, Any]:
-    basis = None if proposal.basis is None else asdict(proposal.basis)
-    return {**proposal.as_json(), "open": True, "basis": basis}
-
-
-def _recalled(letter: Letter) -> Proposal | None:
-    """Read what was remembered; None if it is closed, or no version of ours wrote it."""
-    try:
-        match json.loads(letter.body):
-            case {
-                "open": True,
-                "number": int(number),
-                "head": str(head),
-                "title": str(title),
-                "since": str(since),
-                "verdict": str() | None as verdict,
-                "hash": str() | None as digest,
-                "stale": bool(stale),
-                "basis": dict() | None as basis,
-            }:
-                return Proposal(
-                    number, head, title, datetime.fromisoformat(since), verdict or "",
-                    digest or "", stale, None if basis is None else Basis(**basis),
-                )  # fmt: skip
-    except (ValueError, TypeError):
-        pass
-    return None
 
 
 def _backoff_s(failures: int) -> float:

@@ -2,13 +2,14 @@
 
 Keys of the channel:
 
-    status/<commit>/<check>   {"state", "description", "url"}
+    status/<commit>/<check>   {"state", "description", "url", "ref" if there is one}
     comment/<number>          {"text"}
     notes/<commit>            {"notes": [{"path", "line", "endLine", "failure", "message"}]}
 
 Level-triggered: the status as it is now is turned into reports at each turn, and the outbox knows
 which of them are news. What is final and good of ``applied`` stays as it was said first, since
-devices that come and go later are no news of the commit.
+devices that come and go later are no news of the commit. What was on its way when a newer commit
+came is ended too: nothing stays ``pending`` for ever.
 """
 
 from __future__ import annotations
@@ -23,8 +24,16 @@ import structlog
 
 from mergescale.domain.letter import Letter
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.forges.port import Forge, Note, State
-from mergescale.gitops.forges.reports import Check, Ran, Report, expectations, of_branch
+from mergescale.gitops.forges.port import Forge, Note, Said, State
+from mergescale.gitops.forges.reports import (
+    Check,
+    Ran,
+    Report,
+    delivered_to,
+    expectations,
+    of_branch,
+    overtaken,
+)
 from mergescale.gitops.outbox import Says
 from mergescale.gitops.status import Status
 from mergescale.kernel.ids import TailnetName
@@ -37,6 +46,9 @@ log = structlog.get_logger()
 CHANNEL: Final = "forge"
 #: How often is looked for what no look tells: who has got their maps.
 TURN_S: Final = 1.0
+#: As it stands in a letter.
+_PENDING: Final = f'"state":"{State.PENDING}"'
+_NAMES: Final = frozenset(map(str, Check))
 #: What a commit is annotated under, below the prefix.
 _PROBLEMS: Final = "problems"
 #: LIMIT: annotations of one commit.
@@ -50,6 +62,10 @@ class Kept(Protocol):
         """Return the newest state of a key, None if nothing was ever said of it."""
         ...
 
+    async def states(self, tailnet: TailnetName, channel: str) -> list[Letter]:
+        """Return the newest state of each key; not those that are long ago."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -59,11 +75,13 @@ class Words:
         prefix: before the check, e.g. ``mergescale`` for ``mergescale/plan``.
         url: where a status leads; empty for nowhere.
         folder: of the policy in the repository, for the paths of annotations.
+        branch: that is followed; empty if it is none.
     """
 
     prefix: str = "mergescale"
     url: str = ""
     folder: str = ""
+    branch: str = ""
 
 
 class Reporter:
@@ -95,6 +113,8 @@ class Reporter:
         #: What was said since the duties are here, of the newest commit only.
         self._said: dict[str, Mapping[str, Any]] = {}
         self._newest = ""
+        #: Of older commits, what was on its way when they were overtaken.
+        self._left: dict[str, set[Check]] = {}
 
     def listen(self, _before: Status, _after: Status) -> None:
         """Take note that there was a look; for `Reconciler.listeners`."""
@@ -102,7 +122,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Report for ever; cancel it when the duties are another replica's."""
-        self._newest = ""
+        self._newest, self._said = "", {}
         while True:
             self._looked.clear()
             try:
@@ -128,26 +148,27 @@ class Reporter:
             return
         commit: str = target["commit"]
         if commit != self._newest:
+            self._left = await self._unfinished(commit)
             self._newest, self._in_force, self._said = commit, "", {}
+        self._end_older(said)
         for report in of_branch(said, _ran(snapshot, commit), snapshot.following.skipped):
             if report.check is Check.APPLIED and await self._stands(commit, report):
                 continue
-            self.say(commit, report)
+            self.say(commit, report, self._words.branch)
         self.annotate(commit, [_note(one) for one in said["problems"]])
 
-    def say(self, commit: str, report: Report) -> None:
-        """Want a status."""
+    def say(self, commit: str, report: Report, ref: str = "") -> None:
+        """Want a status; see `port.Said` for the ref."""
         body = {
             "state": str(report.state),
             "description": report.description,
             "url": self._words.url.replace("{commit}", commit),
+            **({"ref": ref} if ref else {}),
         }
         self._say(f"status/{commit}/{report.check}", body, final=report.final)
 
     def annotate(self, commit: str, notes: Sequence[Note]) -> None:
-        """Want annotations, if there are any."""
-        if not notes:
-            return
+        """Want these annotations and no others; none are news after some."""
         told = [
             {
                 "path": f"{self._words.folder}/{one.path}".lstrip("/"),
@@ -158,19 +179,55 @@ class Reporter:
             }
             for one in notes[:MAX_NOTES]
         ]
-        self._say(f"notes/{commit}", {"notes": told})
+        self._say(f"notes/{commit}", {"notes": told}, quiet=not told)
 
     def comment(self, number: int, text: str) -> None:
         """Want the comment of a pull request; it begins with the marker."""
         self._outbox.say(CHANNEL, f"comment/{number}", {"text": text})
 
-    def _say(self, key: str, body: Mapping[str, Any], *, final: bool = True) -> None:
+    def _say(
+        self, key: str, body: Mapping[str, Any], *, final: bool = True, quiet: bool = False
+    ) -> None:
         """Tell the outbox, which writes it down, unless it was told before."""
-        if self._newest not in key:
-            self._outbox.say(CHANNEL, key, body, final=final)
-        elif self._said.get(key) != body:
+        if self._newest and self._newest in key:
+            if self._said.get(key) == body:
+                return
             self._said[key] = body
-            self._outbox.say(CHANNEL, key, body, final=final)
+        self._outbox.say(CHANNEL, key, body, final=final, quiet=quiet)
+
+    async def _unfinished(self, newer: str) -> dict[str, set[Check]]:
+        """Return what is on its way of the branch's other commits, also from before a restart.
+
+        Only commits of the branch have an ``applied``: pull requests are not meant.
+        """
+        kept = await self._kept.states(self._engine.snapshot.tailnet, CHANNEL)
+        states = {one.key: _PENDING in one.body for one in kept}
+        # Not all of it may have been written down yet.
+        states |= {key: body.get("state") == State.PENDING for key, body in self._said.items()}
+        waiting: dict[str, set[Check]] = {}
+        for key, is_pending in states.items():
+            match key.split("/"):
+                case ["status", commit, check] if (
+                    is_pending and commit != newer and check in _NAMES
+                ):
+                    waiting.setdefault(commit, set()).add(Check(check))
+        return {commit: found for commit, found in waiting.items() if Check.APPLIED in found}
+
+    def _end_older(self, said: Mapping[str, Any]) -> None:
+        """End what was on its way of older commits, as soon as it is known how."""
+        in_force = said["current"] and said["current"]["commit"]
+        delivered: Mapping[str, Any] = next(
+            (one for one in said["conditions"] if one["name"] == "Delivered"), {"state": None}
+        )
+        for commit, checks in list(self._left.items()):
+            if commit == in_force and not delivered["state"]:
+                continue  # the newest one is refused, or not yet in its place
+            del self._left[commit]
+            if commit == in_force:
+                self.say(commit, delivered_to(delivered["message"]), self._words.branch)
+                continue
+            for check in checks:
+                self.say(commit, overtaken(check, self._newest), self._words.branch)
 
     async def _stands(self, commit: str, report: Report) -> bool:
         """Say whether a success is known outside already."""
@@ -208,13 +265,14 @@ class Delivering:
         """
         match key.split("/"):
             case ["status", commit, check]:
-                await self._forge.set_status(
-                    commit,
+                said = Said(
                     f"{self._prefix}/{check}",
                     State(body["state"]),
                     body["description"],
                     body["url"],
+                    body.get("ref", ""),
                 )
+                await self._forge.set_status(commit, said)
             case ["comment", number]:
                 await self._forge.upsert_comment(int(number), self._marker, body["text"])
             case ["notes", commit]:

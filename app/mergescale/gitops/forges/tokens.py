@@ -24,6 +24,8 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Invalid
 from mergescale.state.ports import StoreUnavailable
 
+#: Seconds after which it is looked again for a token that nobody set yet.
+_UNSET_S: Final = 2.0
 #: What the token of an app may do, and no more.
 _PERMISSIONS: Final = {"statuses": "write", "checks": "write", "pull_requests": "write"}
 
@@ -84,13 +86,17 @@ class Tokens:
             case GithubApp() as app:
                 return _spelt(self._place.kind, await self._installed(app))
 
-    async def is_app(self) -> bool:
-        """Say whether it is a GitHub App that opens it.
+    async def app(self) -> int | None:
+        """Return the number of the GitHub App that opens it, None if it is something else.
 
         Raises:
             Retry: there is nothing, or not now.
         """
-        return isinstance(await self._kept(), GithubApp)
+        match await self._kept():
+            case GithubApp(app_id=number):
+                return number
+            case _:
+                return None
 
     async def _kept(self) -> Token | GithubApp:
         try:
@@ -100,7 +106,8 @@ class Tokens:
         except HeldDamaged:
             raise Retry("the stored token of the forge is damaged", everything=True) from None
         if kept is None:
-            raise Retry("there is no token of the forge", everything=True)
+            # Costs nobody anything to ask, and somebody is about to set it.
+            raise Retry("there is no token of the forge", after_s=_UNSET_S, everything=True)
         try:
             return msgspec.json.decode(kept, type=Token | GithubApp)
         except (msgspec.DecodeError, UnicodeDecodeError):

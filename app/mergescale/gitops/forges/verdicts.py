@@ -106,17 +106,28 @@ def judged(
         verdict="refused" if plan.refused else str(plan.verdict),
         hash=plan.hash,
         comment=_comment(_good(shown, tried)),
-        reports=(*checked, _plan_report(shown)),
+        reports=(*checked, plan_report(shown)),
     )
 
 
-def _plan_report(plan: Plan) -> Report:
+def plan_report(plan: Plan) -> Report:
+    """Return what is said of a plan; of one that a gate refuses, that it does."""
     if plan.refused:
         return failed(Check.PLAN, f"refused: {'; '.join(_refusals(plan))}")
     if plan.verdict is Verdict.NO_EFFECT:
         return passed(Check.PLAN, 1, "no effect", "nothing was compared")
-    words = f"{plan.verdict}: {plan.blast.pairs} of {plan.blast.of} pairs of devices change"
-    return passed(Check.PLAN, 1, words, "nothing was compared")
+    return passed(Check.PLAN, 1, f"{plan.verdict}: {_share(plan)}", "nothing was compared")
+
+
+def _share(plan: Plan) -> str:
+    """Return how much changes, in figures that stay as devices come and go.
+
+    Each other description is another status, and GitHub takes a thousand of a check.
+    """
+    if not plan.blast.pairs:
+        return "no pair of devices changes"
+    percent = round(100 * plan.blast.share)
+    return f"{f'{percent}%' if percent else 'less than 1%'} of all pairs of devices change"
 
 
 def _conflicting(tried: Tried) -> Judged:

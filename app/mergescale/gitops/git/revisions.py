@@ -102,6 +102,12 @@ class Followed:
                 return cls(Kind.COMMIT, text)
 
     @property
+    def branch(self) -> str:
+        """The branch's name; empty if it is something else."""
+        branch = self.kind is Kind.BRANCH and self.ref.startswith(_BRANCHES)
+        return self.ref.removeprefix(_BRANCHES) if branch else ""
+
+    @property
     def name(self) -> str:
         """As people say it: ``main``, ``v1.2.0``, ``>=1.2 <2``, the start of a commit's id."""
         match self.kind:

@@ -11,15 +11,18 @@ from datetime import timedelta
 import pytest
 
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient
-from mergescale.gitops.forges import proposals
-from mergescale.gitops.forges.port import Note, Pull, State
-from mergescale.gitops.forges.proposals import CHANNEL, MAX_TRIALS, STALE, Proposals, Terms, shown
+from mergescale.gitops.forges import proposals, verdicts
+from mergescale.gitops.forges.port import Note, Pull, Said, State
+from mergescale.gitops.forges.proposal import shown
+from mergescale.gitops.forges.proposals import CHANNEL, MAX_TRIALS, STALE, Proposals, Terms
 from mergescale.gitops.forges.reporter import Reporter, Words
+from mergescale.gitops.forges.reports import Check, Report
 from mergescale.gitops.git.messages import Found, Merged
 from mergescale.gitops.git.source import Source
 from mergescale.gitops.outbox import Retry, Says
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.plan.gates import Limits
+from mergescale.plan.model import Blast, Plan, Verdict
 from mergescale.plan.redaction import Redaction
 from mergescale.state import users
 from mergescale.state.engine import Engine
@@ -78,9 +81,7 @@ class Memory:
             case error:
                 raise error
 
-    async def set_status(
-        self, commit: str, context: str, state: State, description: str, url: str
-    ) -> None: ...
+    async def set_status(self, commit: str, said: Said) -> None: ...
 
     async def upsert_comment(self, number: int, marker: str, body: str) -> None: ...
 
@@ -198,6 +199,64 @@ async def test_nothing_is_planned_of_forks_unless_they_are_allowed() -> None:
         head = here.forge.open(7, WIDER, fork=True)
         await here.turn()
         assert here.states(head)[0] == "success"
+
+
+@aio
+async def test_a_fork_reports_on_no_commit_of_ours() -> None:
+    """Whoever opens one with the commit of another, or of the branch, changes no status there."""
+    async with world() as here:
+        ours = here.forge.open(7, WIDER)
+        in_force = here.engine.snapshot.deployment
+        assert in_force is not None
+        for number, head in ((8, ours), (9, in_force.commit)):
+            here.forge.pulls.append(Pull(number, head, fork=True))
+        for _ in range(2):
+            await here.turn()
+        assert here.states(ours) == ["success", "failure", "success"]
+        assert here.states(in_force.commit) == [""] * 3
+        told = dict.fromkeys((8, 9), "not planned: fork")
+        assert {number: verdict for number, verdict, _ in await here.listed() if number > 7} == told
+
+
+@aio
+async def test_one_that_does_not_move_for_a_month_stays_listed() -> None:
+    """The outbox forgets what is old; what is known is said again now and then."""
+    async with world() as here:
+        here.forge.open(7, GOOD)
+        await here.turn()
+        here.letters.kept.clear()
+        await here.turn()
+        assert await here.listed() == []
+        here.clock.advance(timedelta(hours=1))
+        await here.turn()
+        assert await here.listed() == [(7, "no effect", False)]
+        assert here.forge.tried == ["7"]
+
+
+@aio
+async def test_a_status_says_why_it_is_still_under_way() -> None:
+    """What may work later has its reason beside it."""
+    async with world() as here:
+        head = here.forge.open(7, Transient("Unreachable", "the repository is away"))
+        await here.turn()
+        text = '"description":"tried again: the repository is away"'
+        assert text in here.wanted(f"status/{head}/plan")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "of", "words"),
+    [
+        (0, 20, "mixed: no pair of devices changes"),
+        (4, 20, "mixed: 20% of all pairs of devices change"),
+        (1, 2450, "mixed: less than 1% of all pairs of devices change"),
+    ],
+)
+def test_a_status_has_figures_that_stay_as_devices_come_and_go(
+    pairs: int, of: int, words: str
+) -> None:
+    """Each other description is another status, of which forges take so many."""
+    plan = Plan(version=1, hash="x", verdict=Verdict.MIXED, blast=Blast(pairs, of, 0))
+    assert verdicts.plan_report(plan) == Report(Check.PLAN, State.SUCCESS, words, 1)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mergescale.gitops.forges.port import Note, Pull, State
+from mergescale.gitops.forges.port import Note, Pull, Said
 from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
+from mergescale.gitops.forges.reports import Check, pending
 from mergescale.state.engine import Engine
 from support.aio import aio, turns, until
 from support.clock import FakeClock
@@ -26,12 +28,13 @@ class Heard:
     def __init__(self) -> None:
         self.statuses: list[tuple[str, str, str, str]] = []
         self.comments: list[tuple[int, str]] = []
-        self.notes: list[Note] = []
+        self.notes: list[list[Note]] = []
+        self.refs: list[str] = []
 
-    async def set_status(
-        self, commit: str, context: str, state: State, description: str, url: str
-    ) -> None:
-        self.statuses.append((commit[:1], context, f"{state}: {description}", url))
+    async def set_status(self, commit: str, said: Said) -> None:
+        text = f"{said.state}: {said.description}"
+        self.statuses.append((commit[:1], said.context, text, said.url))
+        self.refs.append(said.ref)
 
     async def upsert_comment(self, number: int, marker: str, body: str) -> None:
         assert body.startswith(marker)
@@ -41,7 +44,7 @@ class Heard:
         return []
 
     async def annotate(self, commit: str, name: str, notes: Sequence[Note]) -> None:
-        self.notes += notes
+        self.notes.append(list(notes))
 
     def head_ref(self, number: int) -> str:
         return ""
@@ -81,11 +84,23 @@ async def reporting(
     engine = await Engine.open(HOME, MemoryJournal(), MemoryFeed(), FakeClock())
     kept, heard = letters or MemoryLetters(), Heard()
     async with working(kept, FakeClock()) as outbox:
-        words = Words("ms", "https://m.example.com/{commit}", "net")
+        words = Words("ms", "https://m.example.com/{commit}", "net", "main")
         reporter = Reporter(engine, lambda: shown, outbox, kept, words)
         outbox.register(CHANNEL, Delivering(heard, "ms", "<!--").deliver)
         async with dispatching(outbox):
             yield reporter, heard
+
+
+ON_ITS_WAY = "pending: in force; not every connected device was sent it yet"
+
+
+def of_applied(heard: Heard, commit: str = "") -> list[str]:
+    """Return what was said of ``applied``, of one commit or of any."""
+    return [
+        text
+        for whose, name, text, _ in heard.statuses
+        if name == "ms/applied" and whose in (commit[:1] or whose)
+    ]
 
 
 async def told(reporter: Reporter) -> None:
@@ -120,36 +135,103 @@ async def test_statuses_lead_where_the_configuration_says() -> None:
         ("1", "ms/test", "error: not reached: policy.hujson:3:1: x", link),
         ("1", "ms/validate", "failure: policy.hujson:3:1: x", link),
     ]
-    assert heard.notes == [Note("net/policy.hujson", 3, 3, failure=True, message="x")]
+    assert heard.notes == [[Note("net/policy.hujson", 3, 3, failure=True, message="x")]]
+    assert set(heard.refs) == {"main"}
 
 
 @aio
 async def test_delivered_is_said_once_and_stays() -> None:
     """Devices that come later are no news of the commit; neither is a restart."""
-    shown = status(ONE, current=ONE, delivered=(False, "Delivering", "1/2 nodes"), **GOOD)
+    shown = status(ONE, current=ONE, delivered=(False, "Delivering", "0/2 nodes"), **GOOD)
     letters = MemoryLetters()
 
-    def applied(heard: Heard) -> list[str]:
-        return [text for _, name, text, _ in heard.statuses if name == "ms/applied"]
-
     async with reporting(shown, letters) as (reporter, heard):
+        await told(reporter)
+        # Devices come and go on the way, and GitHub takes a thousand statuses of a check.
+        shown.update(status(ONE, current=ONE, delivered=(False, "Delivering", "1/2 nodes"), **GOOD))
         await told(reporter)
         for message in ("2/2 nodes, 0 offline", "3/3 nodes, 0 offline"):
             shown.update(status(ONE, current=ONE, delivered=(True, "Delivered", message), **GOOD))
             await told(reporter)
         shown.update(status(ONE, current=ONE, delivered=(False, "Delivering", "3/4"), **GOOD))
         await told(reporter)
-        assert applied(heard) == [
-            "pending: in force; delivered 1/2 nodes",
+        assert of_applied(heard) == [
+            ON_ITS_WAY,
             "success: Delivered 2/2 nodes, 0 offline",
         ]
     shown.update(status(ONE, current=ONE, delivered=(True, "NobodyConnected", "0/0"), **GOOD))
     async with reporting(shown, letters) as (reporter, heard):
         await told(reporter)
-        assert applied(heard) == []
+        assert of_applied(heard) == []
         shown.update(status(TWO, current=TWO, delivered=(True, "Delivered", "4/4"), **GOOD))
         await told(reporter)
-        assert applied(heard) == ["success: Delivered 4/4"]
+        assert of_applied(heard) == ["success: Delivered 4/4"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_on_its_way_is_ended_when_it_is_overtaken(*, restarted: bool) -> None:
+    """No status stays pending for ever; also if the newer commit came while nobody looked."""
+    frozen: dict[str, Any] = {
+        "applied": (False, "Frozen", "until Monday"),
+        "tested": (None, "", ""),
+    }
+    shown = status(ONE, current=None, **{**GOOD, **frozen})
+    letters = MemoryLetters()
+
+    @aio
+    async def check() -> None:
+        async with reporting(shown, letters) as (reporter, heard):
+            reporter.say("9" * 40, pending(Check.TEST, "a pull request"))
+            await told(reporter)
+            assert of_applied(heard) == ["pending: until Monday"]
+            if not restarted:
+                shown.update(status(TWO, current=TWO, delivered=(True, "Delivered", "4/4"), **GOOD))
+                await told(reporter)
+        if restarted:
+            shown.update(status(TWO, current=TWO, delivered=(True, "Delivered", "4/4"), **GOOD))
+            async with reporting(shown, letters) as (reporter, again):
+                await told(reporter)
+            heard.statuses += again.statuses
+        assert of_applied(heard, TWO) == ["success: Delivered 4/4"]
+        of_one = [f"{name} {text}" for whose, name, text, _ in heard.statuses if whose == "1"]
+        assert sorted(of_one[-2:]) == [
+            f"ms/{name} error: overtaken by 222222222222" for name in ("applied", "test")
+        ]
+        assert [text for whose, _, text, _ in heard.statuses if whose == "9"] == [
+            "pending: a pull request"
+        ]
+
+    check()
+
+
+@aio
+async def test_a_commit_in_force_is_delivered_although_a_newer_one_is_refused() -> None:
+    """It is overtaken when another one is in its place, not when one tries to be."""
+    shown = status(ONE, current=ONE, delivered=(False, "Delivering", "1/2"), **GOOD)
+    bad: dict[str, Any] = {**GOOD, "applied": (False, "Invalid", "x"), "stalled": (True, "", "")}
+    async with reporting(shown) as (reporter, heard):
+        await told(reporter)
+        shown.update(status(TWO, current=ONE, delivered=(False, "Delivering", "1/2"), **bad))
+        await told(reporter)
+        assert of_applied(heard, ONE) == [ON_ITS_WAY]
+        shown.update(status(TWO, current=ONE, delivered=(True, "Delivered", "2/2"), **bad))
+        for _ in range(2):
+            await told(reporter)
+        assert of_applied(heard, ONE) == [ON_ITS_WAY, "success: Delivered 2/2"]
+        assert of_applied(heard, TWO) == ["failure: not in force: x"]
+
+
+@aio
+async def test_annotations_that_hold_no_more_are_taken_back() -> None:
+    """A commit that never had any is not told of."""
+    note = Note("policy.hujson", 3, 3, failure=True, message="x")
+    async with reporting(status(ONE)) as (reporter, heard):
+        for notes in ([note], [note], [], []):
+            reporter.annotate(TWO, notes)
+            await turns(30)
+        reporter.annotate("3" * 40, [])
+        await turns(30)
+    assert heard.notes == [[replace(note, path="net/policy.hujson")], []]
 
 
 @pytest.mark.parametrize(
