@@ -15,6 +15,7 @@ import pytest
 from support.aio import run
 from support.faults import devices, new_key, register, staff_and_web
 from support.link import COMMIT, Fate, Link, link_to
+from support.plain import PLAIN
 from support.postgres import PostgresServer
 from support.real_clients import eventually
 from support.replicas import Held, Pair, Replica, replicas, without_access
@@ -53,7 +54,7 @@ def cut(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def health(replica: Replica) -> tuple[int, dict[str, str]]:
     """Return the status code of ``/health`` and the status of each part."""
-    answer = httpx.get(f"{replica.process.url}/health", timeout=10, trust_env=False)
+    answer = httpx.get(f"{replica.process.url}/health", timeout=10, verify=PLAIN, trust_env=False)
     parts = {name: part[0]["status"] for name, part in answer.json()["checks"].items()}
     return answer.status_code, parts
 
@@ -212,7 +213,7 @@ def test_failures_at_one_replica_count_at_the_other(cut: Cut) -> None:
     def guess(replica: Replica, path: str, host: str, **request: Any) -> httpx.Response:
         headers = {"x-forwarded-for": host, **request.pop("headers", {})}
         url = replica.process.url + path
-        return httpx.get(url, headers=headers, trust_env=False, timeout=10, **request)
+        return httpx.get(url, headers=headers, verify=PLAIN, trust_env=False, timeout=10, **request)
 
     one, two = cut.pair.one, cut.pair.two
     path, wrong = "/api/v2/tailnet/-/devices", {"authorization": "Bearer mskey-api-wrong"}

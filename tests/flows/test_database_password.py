@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from support.plain import PLAIN
 from support.postgres import PostgresServer
 from support.real_clients import eventually, free_port
 from support.server_process import Api, ServerProcess, serving
@@ -65,4 +66,4 @@ def test_a_password_stays_with_the_database(
 
 
 def well(server: ServerProcess) -> bool:
-    return httpx.get(f"{server.url}/health", timeout=10).status_code == 200
+    return httpx.get(f"{server.url}/health", timeout=10, verify=PLAIN).status_code == 200

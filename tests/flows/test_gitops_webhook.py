@@ -14,6 +14,7 @@ import pytest
 from mergescale.gitops.webhooks import SPACING_S
 from support.command_line import CommandLine
 from support.deliveries import OTHER, github
+from support.plain import PLAIN
 from support.postgres import PostgresServer
 from support.real_clients import eventually
 from support.replicas import replicas
@@ -57,7 +58,9 @@ class World:
     def deliver(self, url: str, secret: str, commit: str) -> tuple[int, str]:
         """Tell of a push as GitHub does."""
         body = json.dumps({"ref": "refs/heads/main", "after": commit}).encode()
-        answer = httpx.post(url, content=body, headers=github(secret, body, commit), timeout=10)
+        answer = httpx.post(
+            url, content=body, headers=github(secret, body, commit), timeout=10, verify=PLAIN
+        )
         return answer.status_code, answer.text
 
     def in_force(self) -> str:
@@ -155,7 +158,9 @@ def test_any_replica_takes_a_delivery(postgres: PostgresServer, tmp_path: Path) 
         assert url.startswith(pair.two.process.url)
         asked = pair.one.gitops()["lastAttempt"]
         body = b"{}"
-        answer = httpx.post(url, content=body, headers=github(secret, body, "1"), timeout=10)
+        answer = httpx.post(
+            url, content=body, headers=github(secret, body, "1"), timeout=10, verify=PLAIN
+        )
         assert answer.status_code == 202
         eventually(
             "it was looked at", lambda: pair.one.gitops()["lastAttempt"] > asked, within_s=10

@@ -23,6 +23,7 @@ from support.aio import aio
 from support.control_world import Device
 from support.machines import CAPABILITY_VERSION
 from support.noise_client import NoiseClient
+from support.plain import PLAIN
 from support.real_clients import eventually, free_port
 from support.server_process import Api, PolicyRepository, ServerProcess, serving
 from support.worlds import key_bytes
@@ -50,7 +51,7 @@ async def device(
     server: ServerProcess, name: str, version: int = CAPABILITY_VERSION
 ) -> AsyncIterator[Device]:
     """Connect a machine."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as http:
         told = await http.get(f"{server.url}/key?v={CAPABILITY_VERSION}")
     machine = PrivateKey(key_bytes(f"machine {name}"))
     async with NoiseClient.connect(
@@ -66,7 +67,7 @@ async def device(
 def scraped(server: ServerProcess) -> str:
     """Return what the listener for metrics tells."""
     address = server.settings["metrics_listen"]
-    answer = httpx.get(f"http://{address}/metrics", timeout=10)
+    answer = httpx.get(f"http://{address}/metrics", timeout=10, verify=PLAIN)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     return answer.text

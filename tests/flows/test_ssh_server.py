@@ -19,6 +19,7 @@ import pytest
 from support.aio import aio
 from support.command_line import CommandLine
 from support.control_world import Device
+from support.plain import PLAIN
 from support.replicas import Replica
 from support.server_process import PolicyRepository, ServerProcess
 
@@ -99,7 +100,7 @@ async def _from_the_first_attempt_to_a_restart(server: Replica) -> None:
         assert template.startswith(server.process.url)
         first = await asked(web, expanded(template, laptop, target))
         page = first["message"].split()[-1]
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(verify=PLAIN, trust_env=False) as http:
             shown = (await http.get(page)).text
         check = page.rpartition("/")[2]
         assert f"mergescale ssh approve {check}" in shown

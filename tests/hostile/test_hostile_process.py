@@ -24,6 +24,7 @@ from support.aio import aio
 from support.control_world import Device
 from support.machines import CAPABILITY_VERSION
 from support.noise_client import NoiseClient
+from support.plain import PLAIN
 from support.server_process import Api, ServerProcess, serving
 from support.worlds import key_bytes
 
@@ -110,7 +111,7 @@ async def idle_sockets(server: ServerProcess, key: MachineKey) -> None:
                 await loop.sock_connect(one, ("127.0.0.1", server.port))
                 await loop.sock_sendall(one, halves[number % len(halves)])
             opened.append(one)
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
+        async with httpx.AsyncClient(base_url=server.url, verify=PLAIN, trust_env=False) as healthy:
             assert (await healthy.get("/health")).status_code == 200
         assert descriptors_of(server) < USUAL_DESCRIPTORS
         assert sum(map(ended, opened)) >= CROWD - USUAL_DESCRIPTORS
@@ -175,7 +176,7 @@ async def oversize(server: ServerProcess, key: MachineKey) -> None:
                 with contextlib.suppress(Exception):
                     await client.upload(call, body)
                 assert await call.started() in {404, 413}
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as outside:
+        async with httpx.AsyncClient(base_url=server.url, verify=PLAIN, trust_env=False) as outside:
             for path in ("/verify", "/api/v2/device/1/name"):
                 with contextlib.suppress(httpx.TransportError):
                     answer = await outside.post(path, content=body)
@@ -193,7 +194,7 @@ async def unread_answers(server: ServerProcess, key: MachineKey) -> None:
             with contextlib.suppress(ConnectionError):
                 await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", server.port))
                 await asyncio.get_running_loop().sock_sendall(one, ask)
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as healthy:
+        async with httpx.AsyncClient(base_url=server.url, verify=PLAIN, trust_env=False) as healthy:
             assert (await healthy.get("/health")).status_code == 200
 
 

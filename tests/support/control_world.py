@@ -60,6 +60,7 @@ from support.journal import MemoryJournal
 from support.machines import CAPABILITY_VERSION
 from support.noise_client import Answer, Call, NoiseClient
 from support.noise_server import SERVER, RandomEntropy
+from support.plain import PLAIN
 from support.policies import policy
 from support.tailnet_story import REGION
 from support.timers import FakeTimers
@@ -129,7 +130,9 @@ class Control:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", verify=PLAIN, trust_env=False
+        )
 
     @property
     def key(self) -> MachineKey:

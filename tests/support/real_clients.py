@@ -16,7 +16,6 @@ import re
 import secrets
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -26,6 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+
+from support.plain import PLAIN
 
 #: Without the first the client dials Tailscale's log server, without the second the router.
 QUIET_ENVIRONMENT = {"TS_NO_LOGS_NO_SUPPORT": "true", "TS_DISABLE_PORTMAPPER": "1"}
@@ -197,11 +198,10 @@ class GoClient:
 
 _SWITCHES = re.compile(r"Switching ipn state \w+ -> (\w+)")
 _AUTH_URLS = re.compile(r"AuthURL is (http://[^\s\"\\]+)")
-#: Keeps no connection, as an established one would outlive a rule that is taken away; speaks no
-#: TLS, so it need not read the system's certificates.
+#: Keeps no connection, as an established one would outlive a rule that is taken away.
 _NEW_CONNECTIONS = httpx.Client(
     limits=httpx.Limits(max_keepalive_connections=0),
-    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    verify=PLAIN,
     trust_env=False,
 )
 _XDG = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from support.plain import PLAIN
 from support.real_clients import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ class ServerProcess:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text("utf-8", "replace")[-4000:]
         try:
-            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health", timeout=2, verify=PLAIN).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -179,7 +180,10 @@ class Api:
 
     def __init__(self, url: str, token: str) -> None:
         self.http = httpx.Client(
-            base_url=f"{url}/api/v2", headers={"authorization": f"Bearer {token}"}, timeout=10
+            base_url=f"{url}/api/v2",
+            headers={"authorization": f"Bearer {token}"},
+            timeout=10,
+            verify=PLAIN,
         )
 
     def auth_key(
