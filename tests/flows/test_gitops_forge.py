@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -56,7 +57,13 @@ class Place:
 
 
 @contextlib.contextmanager
-def standing(tmp_path: Path, kind: Kind = Kind.GITHUB, **settings: object) -> Iterator[Place]:
+def standing(
+    tmp_path: Path,
+    kind: Kind = Kind.GITHUB,
+    *,
+    trust: Mapping[str, object] = MappingProxyType({}),
+    **settings: object,
+) -> Iterator[Place]:
     """Set up a forge with an example's policy, and a server that is not started yet."""
     with ForgeStandIn(tmp_path / "forge", kind) as forge:
         forge.seed(EXAMPLES / EXAMPLE)
@@ -69,7 +76,7 @@ def standing(tmp_path: Path, kind: Kind = Kind.GITHUB, **settings: object) -> It
             "replan_s": 1,
             **settings,
         }
-        tailnets = {"default": {"url": str(forge.repository), "forge": told}}
+        tailnets = {"default": {"url": str(forge.repository), "forge": told, "trust": dict(trust)}}
         server = ServerProcess(tmp_path / "state", settings={"tailnets": json.dumps(tailnets)})
         try:
             yield Place(forge, server)
@@ -166,8 +173,12 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path) -> None:
 
 
 def test_zero_tests_are_no_success(tmp_path: Path) -> None:
-    """A green mark means that something was looked at; and what conflicts is not looked at."""
-    with standing(tmp_path) as place, serving(place.server) as api:
+    """A green mark means that something was looked at; and what conflicts is not looked at.
+
+    What nobody who is listed wrote is planned all the same, with a warning.
+    """
+    trust = {"authors": ["ana@example.com"]}
+    with standing(tmp_path, trust=trust) as place, serving(place.server) as api:
         forge = place.forge
         give_token(api)
         bare = forge.commit({"policy.hujson": '{"acls": []}'}, branch="bare")
@@ -177,6 +188,11 @@ def test_zero_tests_are_no_success(tmp_path: Path) -> None:
         one = forge.commit({"policy.hujson": f"// one\n{forge.read()}"}, branch="one")
         number = forge.open_pull("one")
         place.says(one, plan="success")
+        assert "Not verified" not in place.plan(number)
+        eve = forge.git("cat-file", "commit", one).replace("author Ana Example <ana", "author E <e")
+        eve = forge.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=f"{eve}\n")
+        forge.git("update-ref", "refs/heads/eve", eve)
+        place.comments(forge.open_pull("eve"), "**Not verified**: `the author of commit")
         two = forge.commit({"policy.hujson": f"// two\n{forge.read()}"})
         place.says(two, applied="success")
         place.says(one, validate="error", test="error", plan="failure")

@@ -13,6 +13,7 @@ import pytest
 
 from mergescale.gitops.git.child import Fetcher
 from mergescale.gitops.git.source import Source
+from mergescale.gitops.git.trials import Trials
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.status import ConditionName, Status
 from mergescale.gitops.trust.demands import Demands, Signatures, Untrusted
@@ -214,6 +215,36 @@ async def test_naming_a_commit_is_not_trusting_it(tmp_path: Path) -> None:
         here.signers.write_text(here.eve.signer())
         with pytest.raises(Untrusted, match="by a key that is not trusted"):
             await here.reconciler.earlier(first)
+
+
+@aio
+@pytest.mark.parametrize(
+    ("mode", "found"),
+    [(Signatures.STRICT, ("Unsigned", 1)), (Signatures.HEAD, ("", 1)), (Signatures.OFF, ("", 1))],
+)
+async def test_what_a_pull_request_brings_is_looked_at(
+    tmp_path: Path, mode: Signatures, found: tuple[str, int]
+) -> None:
+    """Every commit of it, its newest or none, as the mode has it; nothing of the branch again."""
+    async with world(tmp_path, mode) as here:
+        base = sign(here.repository, GOOD, here.ana)
+        await here.verified()
+        unsigned = sign(here.repository, OPEN, None)
+        head = sign(here.repository, OPEN | {"notes": "x"}, here.ana)
+        here.repository.git("update-ref", "refs/pull/1/head", head)
+        here.repository.move(base)
+        demands = Demands(signatures=mode, ssh_signers=str(here.signers))
+        source = Source.parse(str(here.repository.path))
+        trials = Trials(source, tmp_path / "state" / "policy.git", demands=demands)
+        try:
+            merged = (await trials.attempt("refs/pull/1/head")).found
+            assert merged is not None
+            assert merged.verdict is not None
+            assert (merged.verdict.reason, merged.verdict.commits) == found
+            assert (unsigned[:12] in merged.verdict.message) is (mode is Signatures.STRICT)
+            assert bool(merged.verdict.by) is (mode is Signatures.HEAD)
+        finally:
+            await trials.close()
 
 
 @aio

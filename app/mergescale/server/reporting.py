@@ -27,6 +27,7 @@ from mergescale.plan.markdown import MARKER
 from mergescale.plan.redaction import Redaction
 from mergescale.server.forge_settings import Forge
 from mergescale.server.ground import Ground
+from mergescale.server.settings import Repository
 from mergescale.server.tailnet import Parts, store_of
 from mergescale.store.outbox import SqlLetters
 
@@ -118,12 +119,11 @@ def reportings_of(base: Ground, parts: Sequence[Parts]) -> dict[TailnetName, Rep
         tailnet = part.engine.snapshot.tailnet
         repository = base.settings.repositories[tailnet]
         if part.watcher is not None and repository is not None and repository.forge is not None:
-            ca_file = str(repository.ca_file or "")
-            found[tailnet] = _reporting(base, part, repository.forge, ca_file)
+            found[tailnet] = _reporting(base, part, repository, repository.forge)
     return found
 
 
-def _reporting(base: Ground, part: Parts, forge: Forge, ca_file: str) -> Reporting:
+def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) -> Reporting:
     watcher, engine = part.watcher, part.engine
     assert watcher is not None  # noqa: S101 - the caller looked
     source, tailnet = watcher.source, engine.snapshot.tailnet
@@ -131,6 +131,7 @@ def _reporting(base: Ground, part: Parts, forge: Forge, ca_file: str) -> Reporti
     vault, letters = base.vault(tailnet), SqlLetters(base.database)
     words = Words(forge.contexts, forge.plan_url, source.folder, source.followed.branch)
     reporter = Reporter(engine, lambda: watcher.shown, part.outbox, letters, words)
+    ca_file = str(repository.ca_file or "")
     telling, asking = (forge_of(place, vault, base.clock, ca_file) for _ in range(2))
     delivering = Delivering(telling, forge.contexts, MARKER)
     part.outbox.register(CHANNEL, delivering.deliver)
@@ -143,7 +144,8 @@ def _reporting(base: Ground, part: Parts, forge: Forge, ca_file: str) -> Reporti
         poll_s=forge.poll_s,
         replan_s=forge.replan_s,
     )
-    trials = Trials(source, store_of(base.settings, tailnet), part.keeper)
+    store = store_of(base.settings, tailnet)
+    trials = Trials(source, store, part.keeper, repository.trust.demands)
     seen = Proposals(engine, asking, trials, reporter, terms)
     watcher.listeners.extend((reporter.listen, seen.listen))
     return Reporting(tailnet, place, vault, letters, part.outbox, reporter, seen, base.clock)

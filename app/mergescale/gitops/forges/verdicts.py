@@ -6,9 +6,10 @@ it in force. What comes of it is the same for the same files and the same tailne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 from mergescale.domain.snapshot import Snapshot
@@ -27,6 +28,7 @@ from mergescale.gitops.gates import plan_of
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import BadCommit, prepare
 from mergescale.gitops.status import Problem, counted, problems
+from mergescale.gitops.trust.demands import Signatures
 from mergescale.plan.gates import Limits
 from mergescale.plan.markdown import MARKER, MAX_CHARACTERS, as_markdown, code
 from mergescale.plan.model import Plan, Verdict
@@ -37,6 +39,8 @@ from mergescale.policy.diagnostics import Diagnostic
 MAX_COMMENT: Final = MAX_CHARACTERS + 1000
 #: LIMIT: problems that a comment shows.
 _MAX_PROBLEMS: Final = 20
+#: LIMIT: signers that it names.
+_MAX_SIGNERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Tried:
     Attributes:
         number: of the pull request.
         head, base: full ids of the commits that were merged.
-        merged: the files of the merge, under the id of its tree; None if the two conflict.
+        merged: the files of the merge, under the id of its tree, and who vouches for the commits
+            that it brings; None if the two conflict.
     """
 
     number: int
@@ -105,7 +110,7 @@ def judged(
     return Judged(
         verdict="refused" if plan.refused else str(plan.verdict),
         hash=plan.hash,
-        comment=_comment(_good(shown, tried)),
+        comment=_comment(chain(_unvouched(tried.merged, level), _good(shown, tried, level))),
         reports=(*checked, plan_report(shown)),
     )
 
@@ -152,7 +157,8 @@ def _bad(merged: Found, bad: BadCommit, level: Redaction) -> Judged:
         reports = failed(Check.VALIDATE, said), unreached(Check.TEST, "not reached: not valid")
         verdict, title = "invalid", "This is not a policy"
     last = unreached(Check.PLAN, f"not reached: {verdict}")
-    comment = _comment(_problems(title, said, problems(told, merged.files)))
+    shown = _problems(title, said, problems(told, merged.files))
+    comment = _comment(chain(_unvouched(merged, level), shown))
     return Judged(verdict, "", comment, (*reports, last), tuple(map(_note, told)))
 
 
@@ -178,13 +184,42 @@ def _refusals(plan: Plan) -> list[str]:
     return [f"{one.gate}: {one.message}" for one in plan.gates if one.refuses]
 
 
-def _good(plan: Plan, tried: Tried) -> Iterator[str]:
+def _good(plan: Plan, tried: Tried, level: Redaction) -> Iterator[str]:
     body = as_markdown(plan).removeprefix(MARKER).strip("\n").split("\n")
     yield from body
-    yield f"<sub>{code(tried.head[:12])} merged into {code(tried.base[:12])}</sub>"
+    signed = _vouched(tried.merged, level)
+    yield f"<sub>{code(tried.head[:12])} merged into {code(tried.base[:12])}{signed}</sub>"
 
 
-def _comment(lines: Iterator[str]) -> str:
+def _unvouched(merged: Found, level: Redaction) -> Iterator[str]:
+    """Warn of commits that the branch could not come into force with.
+
+    No check fails for it: how it is merged makes other commits, and somebody else may sign those.
+    """
+    verdict = merged.verdict
+    if verdict is None or not verdict.reason:
+        return
+    why = verdict.reason if level is Redaction.COUNTS else verdict.message
+    if verdict.signatures is Signatures.STRICT:
+        then = "merged with this commit in it, the branch does not come into force"
+    else:
+        then = "as the newest commit of the branch it does not come into force"
+    yield from (f"> **Not verified**: {code(why)}; {then}.", "")
+
+
+def _vouched(merged: Found | None, level: Redaction) -> str:
+    """Say who signed what the pull request brings, where somebody was to."""
+    verdict = None if merged is None else merged.verdict
+    if verdict is None or not verdict.by:
+        return ""
+    count = "1 commit" if verdict.commits == 1 else f"{verdict.commits} commits"
+    if level is Redaction.COUNTS:
+        return f"; {count} signed as asked for"
+    more = f" and {len(verdict.by) - _MAX_SIGNERS} more" * (len(verdict.by) > _MAX_SIGNERS)
+    return f"; {count} signed by {', '.join(map(code, verdict.by[:_MAX_SIGNERS]))}{more}"
+
+
+def _comment(lines: Iterable[str]) -> str:
     """Return the comment, cut at a line where it gets too long."""
     kept, size = [MARKER], len(MARKER)
     for line in lines:

@@ -95,7 +95,8 @@ class Merged(msgspec.Struct, frozen=True, tag="merged"):
 
     Attributes:
         head, base: full ids of the commits that were merged.
-        found: the merge, under the id of its tree; None if the two conflict.
+        found: the merge, under the id of its tree, and who vouches for what the pull request
+            brings; None if the two conflict.
     """
 
     head: str

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from msgspec import structs
+
 from mergescale.gitops.git.bare import GitFailed, Store
 from mergescale.gitops.git.checks import check
 from mergescale.gitops.git.excess import TooMuch, passed
 from mergescale.gitops.git.messages import Failed, Fault, Found, Merged, Reply, Request
 from mergescale.gitops.git.sayings import blamed, classified
+from mergescale.gitops.trust.demands import Verdict
 
 #: Said when there is nothing yet that a pull request could be merged into.
 _NO_BASE: Final = Failed(
@@ -24,15 +27,17 @@ _NO_BASE: Final = Failed(
 )
 #: Reads the watched folder of a tree; `worker.read_files`.
 Reads = Callable[[Store, str, str], tuple[dict[str, str], list[Fault]]]
+#: Looks at who vouches for a commit and those since `Request.applied`; `worker.vouched`.
+Vouches = Callable[[Request, Store, str], Verdict]
 
 
-def answer(request: Request, reads: Reads) -> Reply:
+def answer(request: Request, reads: Reads, vouches: Vouches) -> Reply:
     """Try a pull request; `Request.pull` is its ref and `Request.base` the store of the branch."""
     quarantine = Store(Path(request.store), request.transport)
     # What a killed process left.
     quarantine.discard()
     try:
-        return _tried(request, quarantine, reads)
+        return _tried(request, quarantine, reads, vouches)
     except TooMuch as much:
         return much.failed
     except GitFailed as failed:
@@ -42,7 +47,7 @@ def answer(request: Request, reads: Reads) -> Reply:
         quarantine.discard()
 
 
-def _tried(request: Request, quarantine: Store, reads: Reads) -> Reply:
+def _tried(request: Request, quarantine: Store, reads: Reads, vouches: Vouches) -> Reply:
     store = Store(Path(request.base), request.transport)
     base = store.tip()
     if not base:
@@ -64,5 +69,7 @@ def _tried(request: Request, quarantine: Store, reads: Reads) -> Reply:
         descends=True,
         files=files,
         faults=faults,
+        # Of what the pull request brings: the merge itself is not made yet.
+        verdict=vouches(structs.replace(request, applied=base), quarantine, head),
     )
     return Merged(head=head, base=base, found=found)

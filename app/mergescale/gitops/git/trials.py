@@ -10,6 +10,7 @@ from mergescale.gitops.git.access import Access, Lender
 from mergescale.gitops.git.child import Fetcher, failure
 from mergescale.gitops.git.messages import Failed, Merged
 from mergescale.gitops.git.source import Source
+from mergescale.gitops.trust.demands import Demands
 
 
 class Tries(Protocol):
@@ -35,11 +36,18 @@ class Trials(Fetcher):
         source: whose pull requests.
         base: path of the bare repository that the branch is fetched into.
         lender: knows what opens the repository; without one nothing is known to.
+        demands: whose commits are wanted.
     """
 
-    def __init__(self, source: Source, base: Path, lender: Lender | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        base: Path,
+        lender: Lender | None = None,
+        demands: Demands | None = None,
+    ) -> None:
         # In a folder of its own: what lies beside the store during a look is removed afterwards.
-        super().__init__(source, base.parent / "trials" / base.name, lender=lender)
+        super().__init__(source, base.parent / "trials" / base.name, demands, lender)
         self._base = base
 
     async def attempt(self, ref: str) -> Merged:
@@ -51,7 +59,14 @@ class Trials(Fetcher):
             Transient: it may work later.
         """
         access = Access() if self._lender is None else await self._lender.access()
-        request = self._request(known="", applied="", pull=ref, base=str(self._base), access=access)
+        request = self._request(
+            known="",
+            applied="",
+            pull=ref,
+            base=str(self._base),
+            demands=self._demands,
+            access=access,
+        )
         reply = await self._ask(request)
         match reply:
             case Merged():

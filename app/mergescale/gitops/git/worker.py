@@ -81,7 +81,7 @@ def answer(request: Request) -> Reply:
     if gone and not request.past:
         return MISSING
     if request.pull:
-        return trial.answer(request, read_files)
+        return trial.answer(request, read_files, vouched)
     try:
         with alone(path):
             reply = _answer(request, Store(path, request.transport))
@@ -229,12 +229,13 @@ def _judged(request: Request, store: Store, commit: str, name: str) -> Found:
         return structs.replace(found, faults=[fault])
     if not descends:
         return found
-    verdict = _verdict(request, store, commit)
+    verdict = vouched(request, store, commit)
     files, faults = ({}, []) if verdict.reason else read_files(store, commit, request.folder)
     return structs.replace(found, files=files, faults=faults, verdict=verdict)
 
 
-def _verdict(request: Request, store: Store, commit: str) -> Verdict:
+def vouched(request: Request, store: Store, commit: str) -> Verdict:
+    """Look at who vouches for a commit, and for those since the one in force."""
     return verify(
         store,
         commit,
