@@ -74,6 +74,11 @@ def test_changes_are_told_once_and_across_a_restart(tmp_path: Path) -> None:
             ["policyUpdate", "gitopsCommitRefused", "gitopsRecovered", "policyUpdate"]
         )
         assert (len(slack.took), len(mail.took)) == (1, 2)
+        events = [event for _, _, body in bot.took for event in json.loads(body)]
+        updates = [event["data"] for event in events if event["type"] == "policyUpdate"]
+        assert updates[0].get("newPolicy") == good, updates
+        again = {"oldPolicy": good, "newPolicy": f"// again\n{good}"}
+        assert updates[1].items() >= again.items()
         assert mail.logins[0] == ("mergescale", CANARY)
         refused = [e for _, _, b in bot.took for e in json.loads(b) if e["data"].get("reason")]
         assert refused[0]["data"]["commit"] == bad

@@ -11,10 +11,17 @@ from mergescale.gitops.watch import Watcher
 from mergescale.kernel.ids import TailnetName
 from mergescale.server.ground import Ground
 from mergescale.server.tailnet import Parts
+from mergescale.state.ports import Past
 
 
-def channels_of(base: Ground, parts: Sequence[Parts]) -> dict[TailnetName, Channels]:
-    """Return the channels of the tailnets that follow a repository; told of every look from now on."""
+def channels_of(base: Ground, parts: Sequence[Parts], past: Past) -> dict[TailnetName, Channels]:
+    """Return the channels of the tailnets that follow a repository; told of every look from now on.
+
+    Args:
+        base: of the process.
+        parts: of the tailnets.
+        past: what was in force before.
+    """
     found: dict[TailnetName, Channels] = {}
     for part in parts:
         tailnet = part.engine.snapshot.tailnet
@@ -25,6 +32,7 @@ def channels_of(base: Ground, parts: Sequence[Parts]) -> dict[TailnetName, Chann
         found[tailnet] = Channels(
             tailnet, configured, base.vault(tailnet), base.clock, base.entropy
         )
+        found[tailnet].past = past
         for name, deliver in found[tailnet].deliveries.items():
             part.outbox.register(f"{PREFIX}{name}", deliver)
         if configured:

@@ -358,7 +358,7 @@ def _pages(base: Ground, core: _Core, control: _Control, checks: Mapping[str, Ch
         token_key=control.token_key,
         planners=planners(core.parts),
         webhooks=webhooks,
-        channels=channels_of(base, core.parts),
+        channels=channels_of(base, core.parts, core.past),
         forges=core.reportings,
     )
     metrics = metrics_handler(base.metrics.registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -16,13 +17,15 @@ from mergescale.gitops.notices.configured import (
     WebhookChannel,
     checked_url,
 )
-from mergescale.gitops.notices.events import Event, Notice, notice
+from mergescale.gitops.notices.events import WITH_POLICIES, Event, Notice, notice
+from mergescale.gitops.notices.policies import texts_around
 from mergescale.gitops.outbox import Retry, Undeliverable
 from mergescale.gitops.status import time_json
 from mergescale.gitops.vault import NOTIFY, HeldDamaged, Vault
 from mergescale.kernel.clock import Clock, Entropy
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
 from mergescale.kernel.ids import TailnetName
+from mergescale.state.ports import Past, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -44,6 +47,9 @@ class Channels:
         vault: has their secrets.
         clock: for when something is told.
         entropy: for secrets.
+
+    Attributes:
+        past: what was in force, for events that carry policies; None tells none of these.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Channels:
         self._vault = vault
         self._clock = clock
         self._entropy = entropy
+        self.past: Past | None = None
 
     @property
     def deliveries(self) -> dict[str, Deliver]:
@@ -134,13 +141,25 @@ class Channels:
     async def _send(self, channel: Channel, told: Notice) -> None:
         match channel:
             case WebhookChannel():
-                await webhook.send(channel.url, await self._secret(channel), told)
+                secret = await self._secret(channel)
+                await webhook.send(channel.url, secret, await self._with_policies(told))
             case SlackChannel():
                 await slack.send(await self._secret(channel), told)
             case MailChannel(user=""):
                 await mail.send(channel, "", told)
             case MailChannel():
                 await mail.send(channel, await self._secret(channel), told)
+
+    async def _with_policies(self, told: Notice) -> Notice:
+        """Return an event that puts a policy in force with that, and the one before it."""
+        commit = told.data.get("commit")
+        if self.past is None or told.event not in WITH_POLICIES or not commit:
+            return told
+        try:
+            texts = await texts_around(self.past, self._tailnet, commit)
+        except StoreUnavailable:
+            raise Retry("the database has no answer about policies", everything=True) from None
+        return replace(told, data={**told.data, **texts})
 
     async def _secret(self, channel: Channel) -> str:
         try:

@@ -47,6 +47,8 @@ BAD: Final = frozenset(
         Event.REMOTE_LOST,
     }
 )
+#: Those that put another policy in force, and carry both to webhooks.
+WITH_POLICIES: Final = frozenset({Event.POLICY_UPDATE, Event.ROLLED_BACK})
 
 
 @dataclass(frozen=True, slots=True)

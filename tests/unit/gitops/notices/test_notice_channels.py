@@ -9,25 +9,32 @@ import hmac
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mergescale.gitops.notices import configured, mail, slack
+from mergescale.gitops.git.source import Source
+from mergescale.gitops.notices import configured, mail, policies, slack
 from mergescale.gitops.notices.channels import Channels
 from mergescale.gitops.notices.events import Event, Notice
 from mergescale.gitops.notices.posting import MAX_ANSWER_BYTES
 from mergescale.gitops.outbox import Retry, Undeliverable
+from mergescale.gitops.reconcile import Reconciler
 from mergescale.kernel.errors import Conflict, Invalid, MergescaleError, NotFound
 from mergescale.kernel.ids import TailnetName
+from mergescale.policy.policyfile import UNSET
 from mergescale.server.tls import CertificateFiles
+from mergescale.state.engine import Engine
+from mergescale.state.ports import StoreUnavailable
 from support.aio import aio
 from support.certificates import write
 from support.clock import START, FakeClock, FakeEntropy
+from support.journal import MemoryFeed, MemoryJournal
 from support.receivers import MailServer, Receiver, mailing, receiving
+from support.repositories import MemoryFetches
 from support.vault import MemoryVault
 
 pytestmark = pytest.mark.enable_socket
@@ -46,6 +53,16 @@ def channels(*wanted: Mapping[str, Any], vault: MemoryVault | None = None) -> Ch
     found = _CHANNELS.validate_python(wanted)
     name = TailnetName("default")
     return Channels(name, found, vault or MemoryVault(), FakeClock(), FakeEntropy())
+
+
+@contextlib.asynccontextmanager
+async def engine_on(journal: MemoryJournal) -> AsyncIterator[Engine]:
+    """Run a tailnet on a journal."""
+    engine = await Engine.open(TailnetName("default"), journal, MemoryFeed(), FakeClock())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(engine.run())
+        yield engine
+        engine.stop()
 
 
 def to(receiver: Receiver, **more: Any) -> dict[str, Any]:
@@ -89,6 +106,73 @@ async def test_a_webhook_is_what_consumers_of_tailscales_take() -> None:
                 "data": BODY["data"],
             }
         ]
+
+
+@aio
+async def test_a_policy_update_carries_the_policies_as_tailscales_does() -> None:
+    """``newPolicy``, ``oldPolicy``, ``actor`` and ``url``; to webhooks only, and only what is kept."""
+    first, second = '{"acls": []}', '{"acls": [], "groups": {}}'
+    with receiving() as receiver, receiving() as chat, mailing() as server:
+        wanted = (to(receiver), {"kind": "slack", "name": "team"}, by_mail(server, name="mail"))
+        here, branch = channels(*wanted), MemoryFetches()
+        secret = await here.keep_secret("ops", None, by="ana")
+        await here.keep_secret("team", chat.url, by="ana")
+        assert secret is not None
+        here.past = MemoryJournal()
+        async with engine_on(here.past) as engine:
+            reconciler = Reconciler(engine, Source.parse("/srv/policy.git"), branch, FakeClock())
+            for text in (first, second):
+                branch.commit(text)
+                await reconciler.sync()
+        commits = [one.commit for one in await here.past.history(TailnetName("default"))][::-1]
+        data = {"actor": "Ana", "url": "/srv/policy.git"}
+        for event, commit in (
+            ("policyUpdate", commits[0]),
+            ("gitopsRolledBack", commits[1]),
+            ("policyUpdate", "f" * 40),
+            ("gitopsTestsFailed", commits[1]),
+        ):
+            told = {"type": event, "message": "m", "data": {**data, "commit": commit}}
+            for deliver in here.deliveries.values():
+                await deliver("policy", told)
+        heard = [checked(secret, headers, body)[0]["data"] for _, headers, body in receiver.took]
+        for one in heard:
+            del one["commit"]
+        assert heard == [
+            {**data, "newPolicy": first, "oldPolicy": UNSET},
+            {**data, "newPolicy": second, "oldPolicy": first},
+            data,
+            data,
+        ]
+        elsewhere = [body for _, _, body in chat.took] + [bytes(mail) for _, _, mail in server.took]
+        assert len(elsewhere) == 8
+        assert not any(b"acls" in one for one in elsewhere)
+
+
+@aio
+async def test_a_policy_that_is_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change is told all the same; while the database has no answer it is told later."""
+    with receiving() as receiver:
+        here, branch, journal = channels(to(receiver)), MemoryFetches(), MemoryJournal()
+        await here.keep_secret("ops", None, by="ana")
+        here.past = journal
+        async with engine_on(journal) as engine:
+            branch.commit('{"acls": []}' + " " * 100)
+            clock = FakeClock()
+            await Reconciler(engine, Source.parse("/srv/policy.git"), branch, clock).sync()
+            held = engine.snapshot.deployment
+        assert held is not None
+        monkeypatch.setattr(policies, "MAX_TEXT_BYTES", 99)
+        body = {"type": "policyUpdate", "message": "m", "data": {"commit": held.commit}}
+        await here.deliveries["ops"]("policy", body)
+        assert set(json.loads(receiver.took[0][2])[0]["data"]) == {"commit", "oldPolicy"}
+
+        async def away(*_: object) -> None:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(MemoryJournal, "history", away)
+        with pytest.raises(Retry, match="the database has no answer"):
+            await here.deliveries["ops"]("policy", body)
 
 
 @aio
