@@ -284,6 +284,11 @@ def test_the_token_is_nowhere_to_be_read(tmp_path: Path) -> None:
             "it is refused",
             lambda: refusal in {one["why"] for one in server.events("outbox.trouble")},
         )
+        eventually(
+            "operators are shown it",
+            lambda: refusal in server.cli("gitops", "forge", "show").stdout,
+            within_s=20,
+        )
         server.stop()
         shown += [one.read_bytes().decode("latin1") for one in _files(server.state_dir)]
         assert [text for text in shown if TOKEN in text or SECRET in text] == []

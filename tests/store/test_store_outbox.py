@@ -84,11 +84,12 @@ async def test_what_was_delivered_is_due_no_more(database_url: str) -> None:
         assert await letters.next_due(HOME, "forge", START) == LATER
         (again,) = await letters.due(HOME, "forge", LATER)
         assert again == Letter("forge", "a", 2, "2", True, 1, LATER)
-        assert await letters.backlog(HOME) == 1
+        assert await letters.backlog(HOME, "forge") == (1, "away")
+        assert await letters.backlog(HOME, "mail") == (0, "")
         await letters.delivered(HOME, again)
         await letters.delivered(HOME, first)
         assert await letters.due(HOME, "forge", LATER) == []
-        assert await letters.backlog(HOME) == 0
+        assert await letters.backlog(HOME, "forge") == (0, "")
         assert not await letters.put(HOME, letter("a", "2"), None)
 
 

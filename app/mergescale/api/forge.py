@@ -26,7 +26,7 @@ async def list_pulls(caller: Caller) -> dict[str, Any]:
 
 @get(f"{PATH}/forge", **LOOKS)
 async def show_forge(caller: Caller) -> dict[str, Any]:
-    """Tell which forge is told, whether there is a token for it, and how much waits to be told."""
+    """Tell which forge is told, whether there is a token for it, how much waits to be told, and why."""
     return await _forge_of(caller).told()
 
 

@@ -21,7 +21,7 @@ _MOST_BYTES: Final = 64 << 10
 @app.command("show")
 @online
 def show(session: Session) -> None:
-    """Show which forge is told, and whether there is a token for it."""
+    """Show which forge is told, whether there is a token for it, and why something waits."""
     found = session.server.inside("GET", "gitops", "forge")
     if session.screen.is_json:
         session.screen.json(found)
@@ -35,6 +35,7 @@ def show(session: Session) -> None:
             ("Project", printable(found["project"])),
             ("Token", held),
             ("Waiting", str(found["waiting"])),
+            ("Trouble", printable(found["trouble"] or NOTHING)),
         ]
     )
 

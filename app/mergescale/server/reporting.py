@@ -67,7 +67,7 @@ class Reporting:
         return proposal.shown(await self.letters.states(self.tailnet, proposals.CHANNEL))
 
     async def told(self) -> dict[str, Any]:
-        """Return where the forge is, and what may be told of its token.
+        """Return where the forge is, what may be told of its token, and what is not told yet.
 
         Raises:
             StoreUnavailable: the database could not be read.
@@ -76,12 +76,14 @@ class Reporting:
         token = None
         if held is not None and held.bound_to == self.place.api_url:
             token = {"created": time_json(held.created), "fingerprint": held.fingerprint}
+        waiting, trouble = await self.letters.backlog(self.tailnet, CHANNEL)
         return {
             "kind": str(self.place.kind),
             "apiUrl": self.place.api_url,
             "project": self.place.project,
             "token": token,
-            "waiting": await self.letters.backlog(self.tailnet),
+            "waiting": waiting,
+            "trouble": trouble or None,
         }
 
     async def give(self, words: Mapping[str, Any], *, by: str) -> None:

@@ -172,17 +172,18 @@ class SqlLetters:
         async with self._database.writing() as connection:
             return (await connection.execute(query)).rowcount
 
-    async def backlog(self, tailnet: TailnetName) -> int:
-        """Return how many letters wait.
+    async def backlog(self, tailnet: TailnetName, channel: str) -> tuple[int, str]:
+        """Return how many letters of a channel wait, and why one of them had to last; empty if none.
 
         Raises:
             StoreUnavailable: the database could not be read.
         """
-        query = select(func.count()).where(
-            OUTBOX.c.tailnet == tailnet, OUTBOX.c.delivered < OUTBOX.c.sequence
-        )
+        waits = _waits(tailnet, channel)
+        newest = select(OUTBOX.c.trouble).where(waits, OUTBOX.c.trouble != "")
         async with self._database.reading() as connection:
-            return int(await connection.scalar(query) or 0)
+            count = await connection.scalar(select(func.count()).where(waits))
+            why = await connection.scalar(newest.order_by(OUTBOX.c.due.desc()).limit(1))
+        return int(count or 0), str(why or "")
 
 
 def _waits(tailnet: TailnetName, channel: str) -> ColumnElement[bool]:
