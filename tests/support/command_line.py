@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -49,7 +50,7 @@ class CommandLine:
         out, err = io.StringIO(), io.StringIO()
         with (
             _environment(self.environment),
-            _logging(),
+            _server_undone(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
@@ -59,13 +60,14 @@ class CommandLine:
 
 
 @contextlib.contextmanager
-def _logging() -> Iterator[None]:
-    """Take back what a server that was started in this process made of its logs."""
+def _server_undone() -> Iterator[None]:
+    """Take back what a server that was started in this process did to logs and collector."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     try:
         yield
     finally:
+        gc.enable()
         structlog.configure(**before)
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -18,7 +18,7 @@ QUIET: Final = 0.1
 
 
 def calm_collector() -> None:
-    """Let the cyclic garbage collector look at young objects only.
+    """Let the cyclic garbage collector look at young objects only; until here it may be off.
 
     Python would look at everything again each time there is a quarter more of it: 0.3 s with a
     thousand clients, in which nobody is served. What a client leaves behind is in no cycle
@@ -27,6 +27,7 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+    gc.enable()
 
 
 async def give_back() -> None:
