@@ -14,8 +14,7 @@ from litestar.params import FromQuery, JSONBody
 from mergescale.api.callers import Caller
 from mergescale.api.watched import ACTS, LOOKS, PATH, Commit, Reason, newest_of, repository_of
 from mergescale.plan.redaction import Redaction
-from mergescale.plan.rendering import PlanRefused, rendered
-from mergescale.policy.diagnostics import Diagnostic
+from mergescale.plan.rendering import PlanRefused, refusal, rendered
 
 #: LIMIT: bytes of a request, two sides of a large policy with what stands beside it.
 _BODY_BYTES: Final = 12 << 20
@@ -46,18 +45,6 @@ class Candidate(msgspec.Struct, frozen=True):
     base: _Files | None = None
 
 
-class Misread(msgspec.Struct, frozen=True):
-    """One thing that is wrong with the texts, and where (1-based)."""
-
-    severity: str
-    code: str
-    message: str
-    help: str
-    file: str
-    line: int
-    column: int
-
-
 class Approve(msgspec.Struct, frozen=True):
     """Which commit may come into force whatever gates and freeze windows say, and why.
 
@@ -85,11 +72,8 @@ async def make_plan(
     try:
         review = await caller.planner.review(data.files, data.base)
     except PlanRefused as refused:
-        told = [_misread(one) for one in refused.diagnostics]
-        body = {"message": refused.message, "problems": told}
-        return Response(
-            msgspec.json.encode(body), status_code=HTTPStatus.BAD_REQUEST, media_type=_JSON
-        )
+        body = refusal(refused.told(redact), "json")
+        return Response(body.encode(), status_code=HTTPStatus.BAD_REQUEST, media_type=_JSON)
     text = await asyncio.to_thread(lambda: rendered(review.told(redact), format))
     media_type = _TYPES.get(format, "text/plain")
     return Response(text.encode(), media_type=media_type)
@@ -111,8 +95,3 @@ async def approve(caller: Caller, data: JSONBody[Approve]) -> dict[str, Any]:
 
 
 HANDLERS: Final[list[HTTPRouteHandler]] = [make_plan, approve]
-
-
-def _misread(one: Diagnostic) -> Misread:
-    place = one.span.file, one.span.start_line, one.span.start_column
-    return Misread(str(one.severity), one.code, one.message, one.help, *place)

@@ -12,6 +12,7 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from mergescale.api.callers import Caller
 from mergescale.api.watched import ACTS, LOOKS, PATH, Commit, Reason, newest_of, repository_of
+from mergescale.plan.redaction import Redaction, redacted
 
 #: LIMIT: a year; what is to last longer is meant for good.
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
@@ -63,18 +64,28 @@ async def history(
 
 
 @get(f"{PATH}/diff", **LOOKS)
-async def diff(caller: Caller, base: FromQuery[str], head: FromQuery[str]) -> Any:
-    """Plan between two commits that were in force, over the devices there are now."""
-    return await repository_of(caller).steering.diff(base, head)
+async def diff(
+    caller: Caller,
+    base: FromQuery[str],
+    head: FromQuery[str],
+    redact: FromQuery[Redaction] = Redaction.FULL,
+) -> Any:
+    """Plan between two commits that were in force, over the devices there are now.
+
+    `redact=names` leaves out all addresses, `redact=counts` all names too.
+    """
+    return redacted(await repository_of(caller).steering.diff(base, head), redact)
 
 
 @get(f"{PATH}/plan", **LOOKS)
-async def plan(caller: Caller) -> dict[str, Any]:
+async def plan(caller: Caller, redact: FromQuery[Redaction] = Redaction.FULL) -> dict[str, Any]:
     """Plan from what is in force to the branch's newest commit; null if that is in force.
 
-    It is what resuming would do. The branch is looked at for it, and nothing changes.
+    It is what resuming would do. The branch is looked at for it, and nothing changes. `redact` as
+    for `diff`.
     """
-    return {"plan": await repository_of(caller).steering.next_plan()}
+    found = await repository_of(caller).steering.next_plan()
+    return {"plan": None if found is None else redacted(found, redact)}
 
 
 @post(f"{PATH}/suspend", **ACTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -15,7 +16,7 @@ from mergescale.cli.groups import noun
 from mergescale.cli.keys import Span
 from mergescale.cli.options import Session, online, yes_option
 from mergescale.cli.questions import confirm
-from mergescale.cli.screen import NOTHING, moment, printable, printable_lines
+from mergescale.cli.screen import NOTHING, moment, printable
 
 app = noun("gitops", "The watched repository: which commit is in force, and what is wrong.")
 app.add_command(credential.app)
@@ -98,35 +99,43 @@ def history(session: Session, limit: int) -> None:
     )
 
 
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that shows a plan ``--format`` and ``--redact``."""
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(("text", "json", "markdown")),
+        help="What is printed; text and json are those of -o.",
+    )
+    redact = click.option(
+        "--redact",
+        type=click.Choice(("full", "names", "counts")),
+        default="full",
+        show_default=True,
+        help="How much is told: all; no addresses; no names and no addresses.",
+    )
+    return form(redact(command))
+
+
 @app.command("diff")
 @click.argument("base", metavar="A")
 @click.argument("head", metavar="B")
+@_told
 @online
-def diff(session: Session, base: str, head: str) -> None:
+def diff(session: Session, base: str, head: str, form: str | None, redact: str) -> None:
     """Say who reaches what under commit B and not under A, both of the history.
 
     Exit code 0 if nothing differs, 2 if something does.
     """
-    found = session.server.inside("GET", "gitops", "diff", query={"base": base, "head": head})
-    _show_plan(session, found)
+    query = {"base": base, "head": head, "redact": redact}
+    found = session.server.inside("GET", "gitops", "diff", query=query)
+    _show_plan(session, found, form)
     same = found["verdict"] == "no effect"
     click.get_current_context().exit(0 if same else _DIFFERS)
 
 
 @app.command("plan")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(("text", "json", "markdown")),
-    help="What is printed; text and json are those of -o.",
-)
-@click.option(
-    "--redact",
-    type=click.Choice(("full", "names", "counts")),
-    default="full",
-    show_default=True,
-    help="How much is told: all; no addresses; no names and no addresses.",
-)
+@_told
 @online
 def plan(session: Session, form: str | None, redact: str) -> None:
     """Say what the newest commit of the branch would do now, gates included; nothing changes.
@@ -138,21 +147,17 @@ def plan(session: Session, form: str | None, redact: str) -> None:
 
     from mergescale.cli.plan import exit_code
     from mergescale.plan.model import Plan
-    from mergescale.plan.redaction import Redaction
-    from mergescale.plan.rendering import Review, rendered
 
-    told = session.server.inside("GET", "gitops", "plan", timeout_s=_SYNC_S)["plan"]
-    chosen = form or ("json" if session.screen.is_json else "text")
-    if told is None:
-        if chosen == "json":
+    query = {"redact": redact}
+    found = session.server.inside("GET", "gitops", "plan", query=query, timeout_s=_SYNC_S)["plan"]
+    if found is None:
+        if form == "json" or (form is None and session.screen.is_json):
             session.screen.json(None)
         else:
             session.screen.hint("the newest commit of the branch is in force already")
         return
-    review = Review(msgspec.convert(told, Plan), (), (), {}).told(Redaction(redact))
-    text = rendered(review, chosen)
-    session.screen.out.write(printable_lines(text) if chosen == "text" else text)
-    click.get_current_context().exit(exit_code(review.plan))
+    _show_plan(session, found, form)
+    click.get_current_context().exit(exit_code(msgspec.convert(found, Plan)))
 
 
 @app.command("suspend")
@@ -291,13 +296,15 @@ def _show_next(session: Session) -> None:
         _show_plan(session, found)
 
 
-def _show_plan(session: Session, found: dict[str, Any]) -> None:
+def _show_plan(session: Session, found: dict[str, Any], form: str | None = None) -> None:
     import msgspec
 
     from mergescale.plan.model import Plan
-    from mergescale.plan.text import as_text
+    from mergescale.plan.rendering import Review, rendered
 
-    if session.screen.is_json:
+    chosen = form or ("json" if session.screen.is_json else "text")
+    if chosen == "json":
         session.screen.json(found)
     else:
-        session.screen.line(printable_lines(as_text(msgspec.convert(found, Plan))))
+        review = Review(msgspec.convert(found, Plan), (), (), {})
+        session.screen.out.write(rendered(review, chosen))

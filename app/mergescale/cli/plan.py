@@ -13,7 +13,6 @@ import click
 
 from mergescale.cli.devices import Devices, about_devices
 from mergescale.cli.errors import CommandFailed, ExitCode, misused
-from mergescale.cli.problems import as_text
 from mergescale.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -28,6 +27,11 @@ if TYPE_CHECKING:
 REDACTIONS: Final = ("full", "names", "counts")
 #: As `plan.gates.Limits` has it.
 BLAST_PERCENT: Final = 50.0
+#: What is to be done about a base that is no policy.
+_NOT_THIS: Final = (
+    "compare with the commit that is in force: --base COMMIT; a first policy has nothing to be"
+    " compared with, `mergescale policy check` and `test` look at it"
+)
 _FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github", "gitlab")
 
 
@@ -125,12 +129,18 @@ def plan(
     inventory = devices.read("")
     if inventory is None:
         raise click.UsageError("name the devices: --inventory FILE, or --server URL")
-    before, after = _texts(Path(repo), base, head, folder.strip("/"))
+    folder = _place(folder)
+    before, after = _texts(Path(repo), base, head, folder)
     from mergescale.plan.redaction import Redaction
-    from mergescale.plan.rendering import rendered
+    from mergescale.plan.rendering import PlanRefused, refusal, rendered
 
-    review = _compare(screen, inventory, before, after, blast_percent).told(Redaction(redact))
-    screen.out.write(rendered(review, form or ("json" if screen.is_json else "text")))
+    level, chosen = Redaction(redact), form or ("json" if screen.is_json else "text")
+    try:
+        review = _compare(inventory, before, after, blast_percent).told(level)
+    except PlanRefused as refused:
+        screen.out.write(refusal(refused.told(level), chosen, folder))
+        raise CommandFailed(refused.message, help=refused.help) from None
+    screen.out.write(rendered(review, chosen, folder))
     click.get_current_context().exit(exit_code(review.plan))
 
 
@@ -141,6 +151,14 @@ def exit_code(found: Plan) -> PlanCode:
     if found.refused:
         return PlanCode.REFUSED
     return PlanCode.NO_EFFECT if found.verdict == "no effect" else PlanCode.EFFECT
+
+
+def _place(folder: str) -> str:
+    """Return a folder of the repository as git names it; empty for all of it."""
+    parts = [part for part in folder.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise CommandFailed(f'"{folder}" is not within the repository')
+    return "/".join(parts)
 
 
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
@@ -156,12 +174,18 @@ def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Text
         try:
             trees = store.tree(commits[0]), store.merged(*commits)
             if trees[1] is None:
+                paths = ", ".join(f'"{path}"' for path in store.conflicts(*commits))
                 raise CommandFailed(
-                    f'"{head}" cannot be merged into "{base}": they conflict',
+                    f'"{head}" cannot be merged into "{base}": they conflict in {paths}',
                     help="merge or rebase it first",
                 )
-            return _side(store, trees[0], folder), _side(store, trees[1], folder)
+            return _side(store, trees[0], folder, base), _side(store, trees[1], folder, head)
         except GitFailed as failed:
+            if "unrelated histories" in failed.stderr:
+                raise CommandFailed(
+                    f'"{head}" and "{base}" have no commit in common here',
+                    help="fetch their whole history: `git fetch --unshallow`, fetch-depth: 0 in CI",
+                ) from None
             raise CommandFailed(f"git failed: {failed.stderr.strip() or failed}") from None
 
 
@@ -175,19 +199,18 @@ def _commit(store: Store, name: str) -> str:
         raise CommandFailed(f'"{name}" is no commit of the repository', help=help_) from None
 
 
-def _side(store: Store, tree: str, folder: str) -> _Texts:
+def _side(store: Store, tree: str, folder: str, name: str) -> _Texts:
     from mergescale.gitops.git.worker import read_files
 
     files, faults = read_files(store, tree, folder)
     if faults:
         fault = faults[0]
-        raise CommandFailed(f"{fault.path or folder}: {fault.message}", help=fault.help)
+        place = f'{fault.path or folder} of "{name}"'
+        raise CommandFailed(f"{place}: {fault.message}", help=fault.help)
     return _Texts(tree, files)
 
 
-def _compare(
-    screen: Screen, inventory: Inventory, before: _Texts, after: _Texts, blast_percent: float
-) -> Review:
+def _compare(inventory: Inventory, before: _Texts, after: _Texts, blast_percent: float) -> Review:
     from mergescale.kernel.errors import Invalid
     from mergescale.netmap.inventory import populate, revision
     from mergescale.plan.build import Side, make_plan, tree_of
@@ -195,8 +218,8 @@ def _compare(
     from mergescale.plan.rendering import Review
     from mergescale.policy.repository import selftest
 
-    was, _ = _declared(screen, before, "base")
-    now, said = _declared(screen, after, "head")
+    was, _ = _declared(before, "base", _NOT_THIS)
+    now, said = _declared(after, "head")
     try:
         base = populate(inventory, was)
         for slot in base.slots.of.values():
@@ -210,15 +233,14 @@ def _compare(
 
 
 def _declared(
-    screen: Screen, texts: _Texts, which: str
+    texts: _Texts, which: str, instead: str = ""
 ) -> tuple[Declaration, tuple[Diagnostic, ...]]:
-    from mergescale.policy.diagnostics import Severity
-    from mergescale.policy.repository import declare
+    from mergescale.plan.rendering import PlanRefused
+    from mergescale.policy.repository import POLICY, declare
 
     declaration, found = declare(texts.files, tested=False)
-    if declaration is None:
-        for one in found:
-            if one.severity is Severity.ERROR:
-                screen.line(as_text(one, texts.files.get(one.span.file, "")))
-        raise CommandFailed(f"the policy of the {which} is refused")
-    return declaration, found
+    if declaration is not None:
+        return declaration, found
+    here = POLICY in texts.files
+    message = f"the policy of the {which} is refused" if here else f"the {which} has no policy"
+    raise PlanRefused(message, found, texts.files, help=instead)

@@ -100,4 +100,4 @@ def _attempt(which: str, files: Mapping[str, str], snapshot: Snapshot) -> Attemp
         return compile_policy(check(Attempt(found, snapshot)))
     except BadCommit as error:
         wrong = [one.diagnostic for one in error.problems]
-        raise PlanRefused(f'"{which}" are no policy: {error.message}', wrong) from None
+        raise PlanRefused(f'"{which}" are no policy: {error.message}', wrong, files) from None

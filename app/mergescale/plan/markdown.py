@@ -50,6 +50,27 @@ def as_markdown(plan: Plan) -> str:
     return "\n".join((*_head(plan), *left_out))
 
 
+def as_refusal(message: str, problems: Iterable[str]) -> str:
+    """Return why there is no plan: what is wrong, each with the line of the text that it names."""
+    text = "\n".join((MARKER, "### No plan", "", f"{code(message)}:", ""))
+    left = MAX_CHARACTERS - len(text) - 100
+    for one in problems:
+        block = f"\n{fenced(one)}\n"
+        left -= len(block)
+        if left < 0:
+            return f"{text}\nThe rest is too long for a comment.\n"
+        text += block
+    return text
+
+
+def fenced(text: str) -> str:
+    """Return a code block that holds the text literally, whatever ticks are in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
 def _lines(plan: Plan, rows: int) -> Iterator[str]:
     yield from _head(plan)
     yield from _gates(plan)

@@ -63,4 +63,4 @@ def _span(rules: tuple[str, ...]) -> Span:
     if not rules:
         return _TOP
     file, line, column = rules[0].rsplit(":", 2)
-    return Span(file, int(line), int(column), int(line), int(column), 0, 0)
+    return Span(file, int(line), int(column), int(line), int(column) + 1, 0, 0)

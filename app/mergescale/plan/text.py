@@ -17,14 +17,7 @@ MAX_WHAT = 200
 
 def as_text(plan: Plan) -> str:
     """Return the plan as lines."""
-    return "".join(f"{_plain(line)}\n" for line in _lines(plan))
-
-
-def _plain(line: str) -> str:
-    """Return what cannot act on a terminal; policies hold whatever people wrote."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in line
-    )
+    return "".join(f"{printable(line)}\n" for line in _lines(plan))
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -176,3 +169,10 @@ def _list(what: str, entries: list[str]) -> Iterator[str]:
 def _rest(number: int) -> Iterator[str]:
     if number > MAX_ROWS:
         yield f"  ... and {number - MAX_ROWS} more; --format json has them all"
+
+
+def printable(line: str) -> str:
+    """Return what cannot act on a terminal; policies hold whatever people wrote."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in line
+    )

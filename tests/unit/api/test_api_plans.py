@@ -107,7 +107,10 @@ async def test_texts_that_are_no_policy_are_told_by_place() -> None:
         bad, held = texts('{"acls": [],\n "groops": {}}', HELD)
         refused = await asked(site, files=bad)
         base = await asked(site, files=held, base={})
+        counted = await asked(site, "?redact=counts", files=bad)
 
+        assert "groops" in refused.text
+        assert "groops" not in counted.text
         assert refused.status_code == 400
         problem = next(one for one in refused.json()["problems"] if one["severity"] == "error")
         assert (problem["file"], problem["line"], problem["column"]) == ("policy.hujson", 2, 2)

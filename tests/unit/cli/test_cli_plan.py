@@ -163,6 +163,14 @@ def test_a_policy_in_a_folder(tmp_path: Path) -> None:
     checkout.commit({**POLICY, "tests": [], "grants": other})
 
     assert checkout.plan("--folder", "net").code == 2
+    notes = checkout.plan("--folder", "./net/", "--format", "github").out.splitlines()
+    assert notes[-1].startswith("::warning file=net/policy.hujson,line=1,")
+    assert notes[-2].startswith("::warning file=net/policy.hujson,line=")
+    assert "line=1," not in notes[-2]
+    checkout.commit("{")
+    sarif = json.loads(checkout.plan("--folder", "net", "--format", "sarif").out)
+    place = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "net/policy.hujson"
 
 
 def test_markdown_is_safe_to_post(checkout: Checkout) -> None:
@@ -260,7 +268,8 @@ def test_what_telling_the_devices_costs(checkout: Checkout) -> None:
     [
         (("--head", "nowhere"), '"nowhere" is no commit of the repository'),
         (("--head=--output=x",), '"--output=x" is no commit of the repository'),
-        (("--folder", "none"), "none: the watched folder is not in this commit"),
+        (("--folder", "none"), 'none of "main": the watched folder is not in this commit'),
+        (("--folder", "../x"), '"../x" is not within the repository'),
     ],
 )
 def test_what_cannot_be_compared_says_why(
@@ -285,7 +294,80 @@ def test_conflicts_and_refused_policies_are_errors(checkout: Checkout) -> None:
     checkout.commit('{"acls": []}')
     conflict = checkout.plan("--head", "change")
     assert conflict.code == 1
-    assert "they conflict" in conflict.err
+    assert 'they conflict in "policy.hujson"' in conflict.err
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_refused_policy_is_told_in_every_form(checkout: Checkout, form: str) -> None:
+    """With its place, so that whoever reads the file that was asked for can; nothing else in it."""
+    checkout.commit('{"acls": [],\n "groops": {"group:secret": ["ana@example.com"]}}')
+    done = checkout.plan("--format", form)
+    counted = checkout.plan("--format", form, "--redact", "counts")
+
+    assert (done.code, counted.code) == (1, 1)
+    assert done.err.startswith("error: the policy of the head is refused")
+    assert "groops" in done.out
+    assert "groops" not in counted.out
+    match form:
+        case "json":
+            found = json.loads(done.out)
+            assert found["message"] == "the policy of the head is refused"
+            assert [(one["file"], one["line"]) for one in found["problems"]] == [
+                ("policy.hujson", 2)
+            ]
+        case "sarif":
+            (one,) = json.loads(done.out)["runs"][0]["results"]
+            assert one["locations"][0]["physicalLocation"]["region"]["startLine"] == 2
+        case "gitlab":
+            assert json.loads(done.out)[0]["location"]["lines"]["begin"] == 2
+        case "github":
+            assert done.out.startswith("::error file=policy.hujson,line=2,")
+        case "junit":
+            assert 'failures="1"' in done.out
+        case "markdown":
+            assert done.out.startswith("<!-- mergescale-plan -->\n### No plan\n")
+        case _:
+            assert done.out.startswith("policy.hujson:2:")
+
+
+def test_a_base_that_is_no_policy_says_what_to_compare_with(checkout: Checkout) -> None:
+    """A commit that broke the branch is not in force; a first policy has no base at all."""
+    checkout.git("checkout", "-q", "main")
+    checkout.commit("{")
+    broken = checkout.plan("--head", "main")
+    checkout.git("rm", "-q", "policy.hujson")
+    checkout.commit("{}", "other.json")
+    first = checkout.plan("--head", "main")
+
+    assert (broken.code, first.code) == (1, 1)
+    assert "error: the policy of the base is refused" in broken.err
+    assert "error: the base has no policy" in first.err
+    assert all("--base COMMIT" in one.err for one in (broken, first))
+
+
+@pytest.mark.parametrize("folder", [".", "./", "/", "net/.."])
+def test_the_folder_may_be_written_in_many_ways(checkout: Checkout, folder: str) -> None:
+    """As long as it is one of the repository."""
+    checkout.commit({**POLICY, "grants": [], "tests": []})
+
+    assert checkout.plan("--folder", folder).code == (1 if ".." in folder else 4)
+
+
+def test_commits_with_nothing_in_common_say_what_is_missing(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """Mostly it is the history, which CI leaves out."""
+    checkout.commit({**POLICY, "grants": []})
+    checkout.git("checkout", "-q", "main")
+    checkout.commit("{}", "other.json")
+    source = f"file://{checkout.path}"
+    checkout.git("clone", "-q", "--depth", "1", "--no-single-branch", source, str(tmp_path / "low"))
+    checkout.path = tmp_path / "low"
+    shallow = checkout.plan("--base", "origin/main", "--head", "origin/change")
+
+    assert shallow.code == 1
+    assert '"origin/change" and "origin/main" have no commit in common' in shallow.err
+    assert "git fetch --unshallow" in shallow.err
 
 
 def test_a_bad_inventory_says_where(checkout: Checkout) -> None:

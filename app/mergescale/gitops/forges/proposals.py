@@ -220,7 +220,8 @@ class Proposals:
             if merged.head != pull.head:
                 # It moved since the forge was asked, which will say so the next time.
                 raise Transient("Moved", "its head has moved")
-            tried = Tried(pull.number, merged.head, merged.base, merged.found)
+            paths = merged.conflicts
+            tried = Tried(pull.number, merged.head, merged.base, merged.found, paths)
             found = await asyncio.to_thread(self._judge, tried, clock.now())
         except Stalled as error:
             found = _untried(error)

@@ -30,7 +30,7 @@ from mergescale.gitops.stages import BadCommit, prepare
 from mergescale.gitops.status import Problem, counted, problems
 from mergescale.gitops.trust.demands import Signatures
 from mergescale.plan.gates import Limits
-from mergescale.plan.markdown import MARKER, MAX_CHARACTERS, as_markdown, code
+from mergescale.plan.markdown import MARKER, MAX_CHARACTERS, as_markdown, code, fenced
 from mergescale.plan.model import Plan, Verdict
 from mergescale.plan.redaction import Redaction, redacted, without_names
 from mergescale.policy.diagnostics import Diagnostic
@@ -52,12 +52,14 @@ class Tried:
         head, base: full ids of the commits that were merged.
         merged: the files of the merge, under the id of its tree, and who vouches for the commits
             that it brings; None if the two conflict.
+        conflicts: paths for which they do.
     """
 
     number: int
     head: str
     base: str
     merged: Found | None
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ def _share(plan: Plan) -> str:
 def _conflicting(tried: Tried) -> Judged:
     why = "it conflicts with the branch"
     said = f"It conflicts with the branch at {code(tried.base[:12])}. Merge or rebase it first;"
-    lines = ["### It cannot be merged", "", f"{said} until then nothing is checked."]
+    lines = ["### It cannot be merged", "", f"{said} until then nothing is checked.", ""]
+    lines += (f"- {code(path)}" for path in tried.conflicts)
     reports = (
         unreached(Check.VALIDATE, f"not reached: {why}"),
         unreached(Check.TEST, f"not reached: {why}"),
@@ -167,17 +170,9 @@ def _problems(title: str, said: str, found: tuple[Problem, ...]) -> Iterator[str
     if not found:
         yield f"- {code(said)}"
     for one in found[:_MAX_PROBLEMS]:
-        yield from ("", _fenced(one.rendered))
+        yield from ("", fenced(one.rendered))
     if len(found) > _MAX_PROBLEMS:
         yield f"\n… and {len(found) - _MAX_PROBLEMS} more."
-
-
-def _fenced(text: str) -> str:
-    """Return a code block that holds the text literally, whatever ticks are in it."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def _refusals(plan: Plan) -> list[str]:

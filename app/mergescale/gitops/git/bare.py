@@ -117,6 +117,25 @@ class Store:
             raise
         return self._id(made)
 
+    def conflicts(self, base: str, head: str) -> list[str]:
+        """Return the paths for which `merged` returned None.
+
+        Raises:
+            GitFailed: git could not try.
+        """
+        words = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z")
+        said = b""
+        try:
+            for piece in stream(
+                self._git, self._words((*words, self._id(base), self._id(head))), most=_MOST_PRINTED
+            ):
+                said += piece
+        except GitFailed as failed:
+            if failed.status != 1:
+                raise
+        # The tree comes first.
+        return [name.decode(errors="replace") for name in said.split(b"\0")[1:] if name]
+
     def prepare(self) -> None:
         """Make the repository if it is not there."""
         if (self._path / "HEAD").is_file():

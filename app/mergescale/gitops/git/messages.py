@@ -97,11 +97,13 @@ class Merged(msgspec.Struct, frozen=True, tag="merged"):
         head, base: full ids of the commits that were merged.
         found: the merge, under the id of its tree, and who vouches for what the pull request
             brings; None if the two conflict.
+        conflicts: paths for which they do, the first few.
     """
 
     head: str
     base: str
     found: Found | None
+    conflicts: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

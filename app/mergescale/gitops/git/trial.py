@@ -25,6 +25,8 @@ from mergescale.gitops.trust.demands import Verdict
 _NO_BASE: Final = Failed(
     retry=True, reason="NoBase", message="the branch was not fetched yet", help="it is tried again"
 )
+#: LIMIT: paths of a conflict that are told.
+_MOST_CONFLICTS: Final = 20
 #: Reads the watched folder of a tree; `worker.read_files`.
 Reads = Callable[[Store, str, str], tuple[dict[str, str], list[Fault]]]
 #: Looks at who vouches for a commit and those since `Request.applied`; `worker.vouched`.
@@ -58,7 +60,8 @@ def _tried(request: Request, quarantine: Store, reads: Reads, vouches: Vouches) 
     check(quarantine, head, request.limits)
     tree = quarantine.merged(base, head)
     if tree is None:
-        return Merged(head=head, base=base, found=None)
+        paths = tuple(quarantine.conflicts(base, head)[:_MOST_CONFLICTS])
+        return Merged(head=head, base=base, found=None, conflicts=paths)
     about = quarantine.describe(head)
     files, faults = reads(quarantine, tree, request.folder)
     found = Found(
