@@ -67,6 +67,7 @@ imports: $(STAMP) ## the layers point down
 
 schemas: $(STAMP) ## write schemas/ anew
 	$(BIN)/python -m mergescale.policy.schemas schemas
+	$(BIN)/python -m mergescale.plan.schema schemas
 
 requirements: $(STAMP) ## compile requirements/ anew, newest stable versions, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

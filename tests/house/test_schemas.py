@@ -10,6 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from mergescale.plan.schema import NAME, schema
+from mergescale.plan.schema import main as write_plan
 from mergescale.policy.check import check
 from mergescale.policy.files import policy
 from mergescale.policy.hujson import parse
@@ -21,17 +23,18 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 def test_published_schemas_are_fresh() -> None:
     """`make schemas` would change nothing, and nothing else lies in the folder."""
     found = {path.name: path.read_text("utf-8") for path in SCHEMAS.iterdir()}
-    assert found == dict(published())
+    assert found == {**dict(published()), NAME: schema()}
 
 
 def test_the_command_writes_every_schema(tmp_path: Path) -> None:
     """The command makes the folder and one file for each document."""
     main(str(tmp_path / "new"))
+    write_plan(str(tmp_path / "new"))
     written = {path.name: path.read_text("utf-8") for path in (tmp_path / "new").iterdir()}
-    assert written == dict(published())
+    assert written == {**dict(published()), NAME: schema()}
 
 
-@pytest.mark.parametrize(("name", "text"), list(published()))
+@pytest.mark.parametrize(("name", "text"), [*published(), (NAME, schema())])
 def test_schemas_are_draft_2020_12_and_stand_alone(name: str, text: str) -> None:
     """Each passes the meta-schema and points nowhere."""
     schema = json.loads(text)
@@ -40,7 +43,7 @@ def test_schemas_are_draft_2020_12_and_stand_alone(name: str, text: str) -> None
     assert '"$ref"' not in text
 
 
-@pytest.mark.parametrize(("name", "text"), list(published()))
+@pytest.mark.parametrize(("name", "text"), [*published(), (NAME, schema())])
 def test_every_key_is_described_for_the_editor(name: str, text: str) -> None:
     """Hovering over any key in an editor says what it is for."""
     assert list(_silent(json.loads(text), name)) == []

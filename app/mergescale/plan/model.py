@@ -73,7 +73,16 @@ class NodeEffect(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who is what; each entry reads ``name: before -> after``."""
+    """Who is what; each entry reads ``name: before -> after``.
+
+    Attributes:
+        roles: of people; the suspended are marked.
+        groups: their members.
+        tag_owners: who may give a tag.
+        approvers: who may route a prefix, or be an exit node, without being asked.
+        settings: of the tailnet, its DNS and its relays; address pools, and custom attributes.
+        postures: their conditions, and what rules ask of devices.
+    """
 
     roles: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -162,6 +171,12 @@ class Plan(msgspec.Struct, frozen=True):
 
     Attributes:
         version: of this form.
+        verdict: more, less, both, or nothing; both as well for what is neither more nor less.
+        gained, lost: who may send what to whom, with all names resolved.
+        nodes: that are told something, the tailnet's settings apart.
+        identity: who is what.
+        tests: the policy's own.
+        blast: how much of the tailnet is concerned.
         hash: SHA-256 over base tree, head tree, inventory and compiler; equal for equal plans.
         edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
             each other nothing before, or can send each other nothing any more.
@@ -169,7 +184,7 @@ class Plan(msgspec.Struct, frozen=True):
         unresolved: logins and tags of rules that nobody and no device has.
         gates: what the gates say; empty where none was asked.
         delivery: what it costs to tell the clients.
-        redacted: ``names`` or ``counts`` for a plan that does not tell everything.
+        redacted: ``names`` or ``counts`` for a plan that does not tell everything, else ``full``.
     """
 
     version: int

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
 
 from mergescale.cli.plan import _FORMS, BLAST_PERCENT, REDACTIONS
 from mergescale.plan.gates import Limits
@@ -244,6 +246,21 @@ def test_no_form_tells_more_than_is_allowed(checkout: Checkout, form: str) -> No
     assert not [one for one in addresses if one in named.out]
     assert not [one for one in (*addresses, *names) if one in counted.out]
     assert "tcp:22" in counted.out or form == "junit"
+
+
+@pytest.mark.parametrize("level", REDACTIONS)
+def test_the_json_is_what_the_published_schema_says(checkout: Checkout, level: str) -> None:
+    """Whatever is left out of it; a member that nobody described is in no plan."""
+    schema = json.loads((Path(__file__).parents[3] / "schemas" / "plan.schema.json").read_text())
+    ssh = [{"action": "check", "src": ["group:dev"], "dst": ["tag:web"], "users": ["root"]}]
+    grants = [{"src": ["ben@example.com"], "dst": ["tag:web"], "ip": ["tcp:22"]}]
+    checkout.commit({**POLICY, "groups": {"group:dev": []}, "grants": grants, "ssh": ssh})
+    plan = json.loads(checkout.plan("--format", "json", "--redact", level).out)
+
+    Draft202012Validator(schema).validate(plan)
+    assert plan.keys() == schema["properties"].keys()
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema).validate({**plan, "version": 2})
 
 
 def test_the_options_have_the_defaults_of_the_gates() -> None:
