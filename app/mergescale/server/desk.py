@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mergescale.api.callers import PolicyRefused
 from mergescale.gitops.direct import Direct
+from mergescale.gitops.gates import GateRefused
 from mergescale.gitops.planning import Planner
 from mergescale.gitops.stages import BadCommit
 from mergescale.kernel.ids import TailnetName
@@ -20,10 +21,12 @@ class Desk:
 
     direct: Direct
 
-    async def put(self, text: str, *, author: str, over: str | None) -> None:
+    async def put(self, text: str, *, author: str, over: str | None, lockout: bool) -> None:
         """Put a policy in force; see `Direct.put`."""
         try:
-            await self.direct.put(text, author=author, over=over)
+            await self.direct.put(text, author=author, over=over, lockout=lockout)
+        except GateRefused as error:
+            raise PolicyRefused(f"{error.message}; {error.help}") from None
         except BadCommit as error:
             found = [one.diagnostic for one in error.problems]
             raise PolicyRefused(error.message, found) from None
