@@ -7,6 +7,7 @@ import asyncio
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import ReconcileError
 from mergescale.gitops.git.messages import Found
+from mergescale.gitops.trying.containment import Task
 
 
 class MemoryTrials:
@@ -14,12 +15,14 @@ class MemoryTrials:
 
     Attributes:
         runs: the commits that were tried.
+        works: what else was done.
         harm: raised by every trial while it is set.
         gate: trials wait here; open unless a test closes it.
     """
 
     def __init__(self) -> None:
         self.runs: list[str] = []
+        self.works: list[Task] = []
         self.harm: ReconcileError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -34,6 +37,13 @@ class MemoryTrials:
         await self.gate.wait()
         if self.harm is not None:
             raise self.harm
+
+    async def work(self, task: Task, against: Snapshot) -> bytes:
+        self.works.append(task)
+        await self.gate.wait()
+        if self.harm is not None:
+            raise self.harm
+        return task.carry_out(against)
 
     def close(self) -> None:
         self.closed = True

@@ -22,6 +22,7 @@ from mergescale.gitops.freeze import Freeze, Window, freeze_at
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt, BadCommit
 from mergescale.gitops.status import time_json
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.errors import Refusal
 from mergescale.netmap.inventory import revision_of
 from mergescale.plan.build import Side, make_plan, tree_of
@@ -84,8 +85,13 @@ class Proposes(Protocol):
         """
         ...
 
-    async def proposed(self) -> Attempt | None:
-        """Return the newest commit, taken through the stages; None if it is in force.
+    @property
+    def proving(self) -> Proving:
+        """Where its commits are tried, and planned."""
+        ...
+
+    async def proposed(self) -> Found | None:
+        """Return the newest commit, from whom it must be; None if it is in force.
 
         Raises:
             ReconcileError: there is none that could come into force.

@@ -1,31 +1,146 @@
 """Plans of texts that somebody proposes, over a server's own devices and users.
 
-Nothing is fetched and nothing changes. Work is as long as the policy is large, so it is done in a
-thread, and for a tailnet one at a time: a storm of pull requests is no storm of processes.
+Nothing is fetched and nothing changes. The work is done where it can do no harm
+(``trying/containment.py``): to compare what a small policy lets through can take much longer than to
+compile it. And for a tailnet it is done one at a time: a storm of pull requests is no storm of processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.gates import proposed
+from mergescale.gitops.errors import Transient
+from mergescale.gitops.gates import Proposes, proposed
 from mergescale.gitops.git.messages import Found
-from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy
+from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, read
+from mergescale.gitops.trying.containment import Contained
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict
 from mergescale.netmap.inventory import revision_of
 from mergescale.plan.build import Side, make_plan, tree_of
 from mergescale.plan.gates import Limits
+from mergescale.plan.model import Plan
 from mergescale.plan.rendering import PlanRefused, Review
+from mergescale.policy.diagnostics import Diagnostic
 from mergescale.policy.repository import selftest
 from mergescale.state.engine import Engine
+from mergescale.state.ports import StoreUnavailable
 
 #: LIMIT: who wait for their turn; each holds megabytes of texts.
 _WAITING: Final = 8
+
+
+class _Made(msgspec.Struct, frozen=True, tag=True):
+    """A `Review` without the texts, which whoever asks has."""
+
+    plan: Plan
+    said: tuple[Diagnostic, ...]
+    tested: tuple[Diagnostic, ...]
+
+
+class _Refused(msgspec.Struct, frozen=True, tag=True):
+    """A `PlanRefused` without the texts.
+
+    Attributes:
+        base: it is about those of the base.
+    """
+
+    message: str
+    diagnostics: tuple[Diagnostic, ...]
+    base: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Texts that are compared; a `containment.Task`.
+
+    Attributes:
+        files: what is proposed.
+        base: what it is compared with; None for what is in force.
+        now: for what depends on the time.
+        limits: of the gates; None asks none.
+    """
+
+    files: Mapping[str, str]
+    base: Mapping[str, str] | None
+    now: datetime
+    limits: Limits | None
+
+    def carry_out(self, snapshot: Snapshot) -> bytes:
+        """Compare them over a tailnet."""
+        try:
+            before = self._before(snapshot)
+            attempt = _attempt("files", self.files, snapshot)
+            after = Side(tree_of(self.files), attempt.declared, proposed(attempt, self.now))
+            plan = make_plan(before, after, revision_of(snapshot), self.limits)
+            tested = selftest(attempt.declared, after.snapshot)
+            answer: _Made | _Refused = _Made(plan, attempt.diagnostics, tested)
+        except PlanRefused as refused:
+            answer = _Refused(
+                refused.message, refused.diagnostics, base=refused.texts is not self.files
+            )
+        return msgspec.json.encode(answer)
+
+    def _before(self, snapshot: Snapshot) -> Side:
+        if self.base is None:
+            held = snapshot.deployment
+            assert held is not None  # noqa: S101 - `compare` looked
+            return Side(tree_of(held.files), held.declaration, snapshot)
+        attempt = _attempt("base", self.base, snapshot)
+        return Side(tree_of(self.base), attempt.declared, proposed(attempt, self.now))
+
+
+async def compare(proving: Proving, snapshot: Snapshot, texts: Comparison) -> Review:
+    """Plan texts over a tailnet.
+
+    Raises:
+        PlanRefused: one of them is no policy, or it is too much work.
+        Conflict: nothing is in force and no base is given.
+        StoreUnavailable: it could not be begun.
+    """
+    if texts.base is None and snapshot.deployment is None:
+        raise Conflict("nothing is in force to compare with", help='send a "base" too')
+    try:
+        answer = await proving.work(texts, snapshot)
+    except Contained as error:
+        raise PlanRefused(f"no plan is made of it, as {error.message}", (), {}) from None
+    except Transient as error:
+        raise StoreUnavailable(error.message, help=error.help) from error
+    match await asyncio.to_thread(msgspec.json.decode, answer, type=_Made | _Refused):
+        case _Made(plan=plan, said=said, tested=tested):
+            return Review(plan, said, tested, texts.files)
+        case _Refused(message=message, diagnostics=diagnostics, base=of_base):
+            quoted = (texts.base or {}) if of_base else texts.files
+            raise PlanRefused(message, diagnostics, quoted)
+    raise AssertionError("it is one of the two")
+
+
+async def next_plan(
+    branch: Proposes, found: Found, snapshot: Snapshot, now: datetime
+) -> Plan | None:
+    """Return the plan of a commit of the branch over what is in force; None while nothing is.
+
+    Raises:
+        Conflict: it is no policy, or too much work.
+        StoreUnavailable: it could not be begun.
+    """
+    if snapshot.deployment is None:
+        return None
+    texts = Comparison(found.files, None, now, branch.safeguards.limits)
+    try:
+        if found.faults:
+            read(Attempt(found, snapshot))
+        return (await compare(branch.proving, snapshot, texts)).plan
+    except (BadCommit, PlanRefused) as error:
+        raise Conflict(error.message, help=error.help) from error
 
 
 class Planner:
@@ -35,12 +150,16 @@ class Planner:
         engine: of the tailnet.
         clock: for what depends on the time.
         limits: of its gates.
+        proving: where plans are made.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, limits: Limits, proving: Proving | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._limits = limits
+        self._proving = proving or Proving(engine)
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -52,38 +171,19 @@ class Planner:
             base: texts to compare with instead.
 
         Raises:
-            PlanRefused: one of them is no policy.
+            PlanRefused: one of them is no policy, or it is too much work.
             Conflict: nothing is in force and no base is given, or too many plans are asked for.
+            StoreUnavailable: it could not be begun.
         """
         if self._waiting >= _WAITING:
             raise Conflict("too many plans are being made at the moment", help="ask again later")
         self._waiting += 1
         try:
             async with self._turn:
-                snapshot, now = self._engine.snapshot, self._clock.now()
-                return await asyncio.to_thread(self._review, snapshot, files, base, now)
+                texts = Comparison(files, base, self._clock.now(), self._limits)
+                return await compare(self._proving, self._engine.snapshot, texts)
         finally:
             self._waiting -= 1
-
-    def _review(
-        self,
-        snapshot: Snapshot,
-        files: Mapping[str, str],
-        base: Mapping[str, str] | None,
-        now: datetime,
-    ) -> Review:
-        if base is not None:
-            attempt = _attempt("base", base, snapshot)
-            before = Side(tree_of(base), attempt.declared, proposed(attempt, now))
-        elif (held := snapshot.deployment) is not None:
-            before = Side(tree_of(held.files), held.declaration, snapshot)
-        else:
-            raise Conflict("nothing is in force to compare with", help='send a "base" too')
-        attempt = _attempt("files", files, snapshot)
-        after = Side(tree_of(files), attempt.declared, proposed(attempt, now))
-        plan = make_plan(before, after, revision_of(snapshot), self._limits)
-        tested = selftest(attempt.declared, after.snapshot)
-        return Review(plan, attempt.diagnostics, tested, files)
 
 
 def _attempt(which: str, files: Mapping[str, str], snapshot: Snapshot) -> Attempt:

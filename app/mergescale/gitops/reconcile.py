@@ -119,8 +119,8 @@ class Reconciler:
                 await self._attempt(retry=retry)
         return self.status
 
-    async def proposed(self) -> Attempt | None:
-        """Return the newest commit, taken through the stages; None if it is in force.
+    async def proposed(self) -> Found | None:
+        """Return the newest commit, from whom it must be; None if it is in force.
 
         Nothing changes, and any replica may ask.
 
@@ -128,13 +128,13 @@ class Reconciler:
             ReconcileError: there is none that could come into force.
         """
         async with self._one_at_a_time:
-            snapshot = self._engine.snapshot
-            applied = _followed(snapshot.deployment)
+            applied = _followed(self._engine.snapshot.deployment)
             reply = await self._ask("", applied)
             if not isinstance(reply, Found) or reply.commit == applied:
                 return None
         self._demand(reply)
-        return await self.proving.prepare(reply, snapshot)
+        self.proving.check(reply.commit)
+        return reply
 
     @property
     def thaws_s(self) -> float | None:

@@ -18,7 +18,6 @@ from mergescale.gitops.git.messages import Found
 from mergescale.gitops.git.probe import Fingerprint, fingerprint
 from mergescale.gitops.git.source import Source
 from mergescale.gitops.reconcile import Reconciler
-from mergescale.gitops.stages import Attempt
 from mergescale.gitops.status import Status
 from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
@@ -122,7 +121,7 @@ class Watcher:
         """Return a commit of the branch's history; see `Reconciler.earlier`."""
         return await self._reconciler.earlier(commit)
 
-    async def proposed(self) -> Attempt | None:
+    async def proposed(self) -> Found | None:
         """Return what would come into force next; see `Reconciler.proposed`."""
         return await self._reconciler.proposed()
 

@@ -48,6 +48,7 @@ def planners(parts: Sequence[Parts]) -> Mapping[TailnetName, Planner]:
             part.engine,
             part.clock,
             Limits() if part.watcher is None else part.watcher.safeguards.limits,
+            part.proving,
         )
         for part in parts
     }

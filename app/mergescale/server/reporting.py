@@ -149,6 +149,7 @@ def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) 
     store = store_of(base.settings, tailnet)
     trials = Trials(source, store, part.keeper, repository.trust.demands)
     seen = Proposals(engine, asking, trials, reporter, terms)
+    seen.proving = part.proving
     watcher.listeners.extend((reporter.listen, seen.listen))
     return Reporting(tailnet, place, vault, letters, part.outbox, reporter, seen, base.clock)
 

@@ -246,7 +246,7 @@ def _parts(
         feed.add(watcher)
     letters = SqlLetters(base.database)
     outbox = Outbox(engine.snapshot.tailnet, letters, clock, lambda: replica.duties)
-    overrides = Overrides(engine, past, clock)
+    overrides = Overrides(engine, past, clock, proving)
     return Parts(
         engine,
         hub,

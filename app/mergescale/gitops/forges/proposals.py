@@ -26,10 +26,12 @@ from mergescale.gitops.forges.port import Forge, Pull
 from mergescale.gitops.forges.proposal import Basis, Proposal, first, recalled, remember
 from mergescale.gitops.forges.reporter import Reporter
 from mergescale.gitops.forges.reports import Check, Report, pending, skipped, unreached
-from mergescale.gitops.forges.verdicts import Judged, Tried, judged
+from mergescale.gitops.forges.verdicts import Judged, Judging, Tried, read
 from mergescale.gitops.git.trials import Tries
 from mergescale.gitops.outbox import Retry, Says, Undeliverable
 from mergescale.gitops.status import Status
+from mergescale.gitops.trying.containment import Contained
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import TailnetName
 from mergescale.netmap.inventory import revision_of
@@ -58,6 +60,8 @@ SPACING_S: Final = 1.0
 _FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 600.0
 _CHECKS: Final = (Check.VALIDATE, Check.TEST, Check.PLAN)
+#: The verdict on what the compiler did not survive; only another head is planned again.
+GAVE_UP: Final = "gave up"
 _FORK: Final = "not planned: it comes from a fork"
 
 
@@ -101,12 +105,13 @@ class Proposals:
         terms: what is done with them.
 
     Attributes:
-        outbox: keeps what is known; set before `run`.
+        proving: where they are judged.
     """
 
     def __init__(
         self, engine: Engine, forge: Forge, trials: Tries, reporter: Reporter, terms: Terms
     ) -> None:
+        self.proving = Proving(engine)
         self._engine = engine
         self._forge = forge
         self._trials = trials
@@ -197,7 +202,8 @@ class Proposals:
             return replace(told, verdict="not planned: fork", basis=basis)
         if before is None or before.basis is None or before.basis.head != pull.head:
             return None
-        if before.basis == basis:
+        if before.basis == basis or before.verdict == GAVE_UP:
+            # What was too much work is not done again with each device that comes or goes.
             return before
         if clock.monotonic() - before.planned_s >= self._terms.replan_s:
             return None
@@ -222,7 +228,7 @@ class Proposals:
                 raise Transient("Moved", "its head has moved")
             paths = merged.conflicts
             tried = Tried(pull.number, merged.head, merged.base, merged.found, paths)
-            found = await asyncio.to_thread(self._judge, tried, clock.now())
+            found = await self._judge(tried, clock.now())
         except Stalled as error:
             found = _untried(error)
         except ReconcileError as error:
@@ -258,9 +264,11 @@ class Proposals:
         ref = self._forge.head_ref(pull.number) if pull.fork else ""
         self._reporter.say(pull.head, report, ref)
 
-    def _judge(self, tried: Tried, now: datetime) -> Judged:
-        terms = self._terms
-        return judged(tried, self._engine.snapshot, now, terms.redact, terms.limits)
+    async def _judge(self, tried: Tried, now: datetime) -> Judged:
+        """Judge it where that can do no harm; raises Contained, Transient."""
+        judging = Judging(tried, now, self._terms.redact, self._terms.limits)
+        answer = await self.proving.work(judging, self._engine.snapshot)
+        return await asyncio.to_thread(read, answer)
 
     async def _remembered(self, known: Known) -> dict[int, Proposal]:
         """Return what was known before, as far as it can be read."""
@@ -297,10 +305,11 @@ def _marked(comment: str) -> str:
 
 
 def _untried(error: Stalled) -> Judged:
-    """Return what is said of a pull request that nobody can merge for trial."""
+    """Return what is said of a pull request that nobody can merge for trial, or plan."""
     words = f"not reached: {error.message}"
     reports: tuple[Report, ...] = tuple(unreached(check, words) for check in _CHECKS)
-    return Judged("not planned", "", "", reports)
+    verdict = GAVE_UP if isinstance(error, Contained) else "not planned"
+    return Judged(verdict, "", "", reports)
 
 
 def _backoff_s(failures: int) -> float:

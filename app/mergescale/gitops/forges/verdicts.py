@@ -1,7 +1,8 @@
 """What merging a pull request would do, from its files and the tailnet as it is: pure.
 
 The same stages as for a commit of the branch, then the plan over the very decision that would put
-it in force. What comes of it is the same for the same files and the same tailnet.
+it in force. What comes of it is the same for the same files and the same tailnet. Whoever may open
+a pull request chooses the files, so it is found out in a bounded child process (`Judging`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Final
+
+import msgspec
 
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.forges.port import Note
@@ -81,6 +84,29 @@ class Judged:
     notes: tuple[Note, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Finds out what merging does, where that can do no harm; a `containment.Task`.
+
+    Attributes:
+        tried, now, level, limits: of `judged`.
+    """
+
+    tried: Tried
+    now: datetime
+    level: Redaction
+    limits: Limits
+
+    def carry_out(self, snapshot: Snapshot) -> bytes:
+        """Do it, over the tailnet as it is."""
+        return msgspec.json.encode(judged(self.tried, snapshot, self.now, self.level, self.limits))
+
+
+def read(answer: bytes) -> Judged:
+    """Return what `Judging` found."""
+    return msgspec.json.decode(answer, type=Judged)
+
+
 def judged(
     tried: Tried,
     snapshot: Snapshot,
@@ -96,12 +122,17 @@ def judged(
         now: the time.
         level: how much is told.
         limits: of the gates.
+
+    Raises:
+        MemoryError: it takes more than there is.
     """
     if tried.merged is None:
         return _conflicting(tried)
     try:
         attempt = prepare(tried.merged, snapshot)
     except BadCommit as bad:
+        if isinstance(bad.__cause__, MemoryError):
+            raise bad.__cause__ from None
         return _bad(tried.merged, bad, level)
     checked = valid(len(tried.merged.files)), tested(expectations(attempt.declared))
     plan = plan_of(attempt, now, limits)

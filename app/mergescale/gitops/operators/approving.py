@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
 from mergescale.gitops.errors import ReconcileError
-from mergescale.gitops.gates import Proposes, plan_of
+from mergescale.gitops.gates import Proposes
 from mergescale.gitops.operators.naming import whole_commit
+from mergescale.gitops.planning import next_plan
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid
 from mergescale.plan.model import effect_of
@@ -74,16 +73,16 @@ class Approving:
         if len(plan) < _SHORTEST:
             raise Invalid(f'"{plan}" is no hash of a plan', help=f"give {_SHORTEST} digits or more")
         try:
-            attempt = await self._branch.proposed()
+            found = await self._branch.proposed()
         except ReconcileError as error:
             raise Conflict(error.message, help=error.help) from error
-        if attempt is None or attempt.found.commit != commit:
+        if found is None or found.commit != commit:
             raise Conflict(f"{commit[:12]} is not the newest commit that may come into force")
-        found = await asyncio.to_thread(plan_of, attempt, self._clock.now())
-        if found is None or not found.hash.startswith(plan):
-            now = "" if found is None else f"; it is {found.hash[:_SHORTEST]} now"
+        made = await next_plan(self._branch, found, self._engine.snapshot, self._clock.now())
+        if made is None or not made.hash.startswith(plan):
+            now = "" if made is None else f"; it is {made.hash[:_SHORTEST]} now"
             raise Conflict(
                 f"that is not the plan of {commit[:12]} any more{now}",
                 help="the policy in force, the devices or the users moved: look at the plan again",
             )
-        return effect_of(found)
+        return effect_of(made)

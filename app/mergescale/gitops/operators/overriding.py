@@ -20,9 +20,11 @@ from mergescale.domain.change import NOTHING
 from mergescale.domain.declaration import fingerprint
 from mergescale.domain.record import Drop, Override, Write
 from mergescale.domain.snapshot import Snapshot
+from mergescale.gitops.errors import Transient
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.operators.kept import REACH, deployed, found_again
-from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, prepare
+from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy
+from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid, NotFound, Refusal
 from mergescale.kernel.ids import Revision
@@ -49,10 +51,14 @@ class Overrides:
         engine: of the tailnet.
         past: what was in force before.
         clock: for the record, and for when it is over.
+        proving: tries policies before.
     """
 
-    def __init__(self, engine: Engine, past: Past, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, past: Past, clock: Clock, proving: Proving | None = None
+    ) -> None:
         self._engine = engine
+        self._proving = proving or Proving(engine)
         self._past = past
         self._clock = clock
 
@@ -79,9 +85,11 @@ class Overrides:
         held = snapshot.deployment
         back = await self._in_force()
         try:
-            attempt = await asyncio.to_thread(prepare, _found(text, snapshot, by, now), snapshot)
+            attempt = await self._proving.prepare(_found(text, snapshot, by, now), snapshot)
         except BadCommit as error:
             raise Invalid(error.message, help="nothing has changed") from None
+        except Transient as error:
+            raise StoreUnavailable(error.message, help=error.help) from error
         until = now + lasting
         deployment = deployed(attempt, now, now, by=by, reason=reason, until=until)
         override = Override(

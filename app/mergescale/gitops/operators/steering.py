@@ -8,16 +8,17 @@ texts of what was in force are in the database and are read again with today's c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from mergescale.domain.declaration import Deployment
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.errors import ReconcileError
-from mergescale.gitops.gates import Proposes, plan_of, proposed
+from mergescale.gitops.errors import ReconcileError, Transient
+from mergescale.gitops.gates import Proposes
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.operators.approving import Approving
 from mergescale.gitops.operators.kept import (
@@ -30,18 +31,17 @@ from mergescale.gitops.operators.kept import (
 )
 from mergescale.gitops.operators.naming import checked, whole_commit
 from mergescale.gitops.operators.overriding import Overrides
-from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, prepare
+from mergescale.gitops.planning import Comparison, compare, next_plan
+from mergescale.gitops.stages import Attempt, BadCommit, prepare
 from mergescale.gitops.status import CommitInfo, commit_json, time_json
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid
 from mergescale.kernel.ids import TailnetName
-from mergescale.netmap.inventory import revision_of
-from mergescale.plan.build import Side, make_plan, tree_of
 from mergescale.plan.model import Plan
 from mergescale.state import following, policies
 from mergescale.state.engine import Engine
 from mergescale.state.outcome import Decision
-from mergescale.state.ports import Applied, Past
+from mergescale.state.ports import Applied, Past, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class Steering:
         self._branch = branch
         self._clock = clock
         self.approving = Approving(engine, branch, clock)
-        self.overrides = Overrides(engine, past, clock)
+        self.overrides = Overrides(engine, past, clock, branch.proving)
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """Return what was in force, newest first, ready for JSON.
@@ -171,7 +171,9 @@ class Steering:
         found = await self._wanted(checked(commit))
         decision = None
         if found.commit != policies.in_force(snapshot):
-            deployment, attempt = await self._prepared(found, snapshot, by=by, reason=reason)
+            # Nobody may have tried it yet, as it may be any of the branch's history.
+            trying = self._branch.proving.prepare(found, snapshot)
+            deployment, attempt = await self._prepared(trying, found, by=by, reason=reason)
             decision = _over(deployment, attempt, snapshot)
         try:
             await self._engine.apply(following.pin(decision, found.commit, reason, by))
@@ -197,7 +199,9 @@ class Steering:
         if over == kept.commit:
             raise Conflict(f"{kept.commit[:12]} is in force")
         found = await found_again(self._past, self._tailnet, kept)
-        deployment, attempt = await self._prepared(found, snapshot, by=by, reason=reason)
+        # The compiler survived it before. In an emergency nothing else is to be needed: no process.
+        reading = asyncio.to_thread(prepare, found, snapshot)
+        deployment, attempt = await self._prepared(reading, found, by=by, reason=reason)
         decision = _over(deployment, attempt, snapshot)
         try:
             await self._engine.apply(following.rolling_back(decision, kept.commit, reason, by))
@@ -219,33 +223,36 @@ class Steering:
         """Compare two commits that were in force, over the tailnet as it is now.
 
         Raises:
-            Invalid: one of them is not acceptable to this version.
+            Invalid: one of them is not acceptable to this version, or it is too much work.
             NotFound: no deployment of that commit is kept.
             StoreUnavailable: the database could not be read.
         """
         past, snapshot = await self._past.history(self._tailnet, REACH), self._engine.snapshot
         kept = [chosen(past, one) for one in (base, head)]
-        found = [await found_again(self._past, self._tailnet, one) for one in kept]
-        return await asyncio.to_thread(_compared, found, snapshot, self._clock.now())
+        was, now = [await found_again(self._past, self._tailnet, one) for one in kept]
+        texts = Comparison(now.files, was.files, self._clock.now(), None)
+        return (await compare(self._branch.proving, snapshot, texts)).plan
 
     async def next_plan(self) -> Plan | None:
         """Say what following the branch would do now; None if its newest commit is in force.
 
         Raises:
-            Conflict: the branch has nothing that could come into force.
+            Conflict: the branch has nothing that could come into force, or to say what it would do
+                is too much work.
+            StoreUnavailable: that could not be begun.
         """
         try:
-            attempt = await self._branch.proposed()
+            found = await self._branch.proposed()
         except ReconcileError as error:
             raise Conflict(error.message, help=error.help) from error
-        held = self._engine.snapshot.deployment
-        if attempt is None or held is None:
+        snapshot = self._engine.snapshot
+        if found is None or snapshot.deployment is None:
             return None
-        newest = attempt.found.commit
-        if newest in self._engine.snapshot.following.skipped:
-            raise Conflict(f"the newest commit, {newest[:12]}, was rolled back and is skipped")
-        limits = self._branch.safeguards.limits
-        return await asyncio.to_thread(plan_of, attempt, self._clock.now(), limits)
+        if found.commit in snapshot.following.skipped:
+            raise Conflict(
+                f"the newest commit, {found.commit[:12]}, was rolled back and is skipped"
+            )
+        return await next_plan(self._branch, found, snapshot, self._clock.now())
 
     @property
     def _tailnet(self) -> TailnetName:
@@ -262,14 +269,16 @@ class Steering:
             raise Conflict(error.message, help=error.help) from error
 
     async def _prepared(
-        self, found: Found, snapshot: Snapshot, *, by: str, reason: str
+        self, attempting: Awaitable[Attempt], found: Found, *, by: str, reason: str
     ) -> tuple[Deployment, Attempt]:
         """Take a commit through the stages for an operator."""
         try:
-            attempt = await asyncio.to_thread(prepare, found, snapshot)
+            attempt = await attempting
         except BadCommit as error:
             message = f"{found.commit[:12]} cannot be put in force again: {error.message}"
             raise Invalid(message, help="nothing has changed") from None
+        except Transient as error:
+            raise StoreUnavailable(error.message, help=error.help) from error
         committed, now = committed_of(found), self._clock.now()
         return deployed(attempt, committed, now, by=by, reason=reason), attempt
 
@@ -283,17 +292,6 @@ def _over(deployment: Deployment, attempt: Attempt, snapshot: Snapshot) -> Decis
 def _moved(error: policies.PolicyMoved) -> Conflict:
     """Return the same as no condition that somebody sent along: nobody did."""
     return Conflict(error.message, help="see the history and decide again")
-
-
-def _compared(found: list[Found], snapshot: Snapshot, now: datetime) -> Plan:
-    try:
-        attempts = [compile_policy(check(Attempt(one, snapshot))) for one in found]
-    except BadCommit as error:
-        raise Invalid(f"this version cannot read it: {error.message}") from None
-    base, head = (
-        Side(tree_of(one.found.files), one.declared, proposed(one, now)) for one in attempts
-    )
-    return make_plan(base, head, revision_of(snapshot))
 
 
 def _info(deployment: Deployment) -> CommitInfo:

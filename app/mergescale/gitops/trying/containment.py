@@ -1,11 +1,15 @@
-"""Trying a commit where it can do no harm: the stages run in a child process first.
+"""Working on texts of others where it can do no harm: in a child process with limits.
 
-A policy may be made to hang, crash or starve the compiler. So before the server takes a commit
-through the stages itself, a child with limits of processor time, memory and wall clock does, on the
-same texts and the same devices. The server believes nothing of what the child computed, only that
-it came to an end; then it repeats the work. What the child would have to send back shares objects
-with the policy in force (so that unchanged filters stay the same objects), which no copy does, and
-to repeat takes less than to take over a copy of a large tailnet.
+A policy may be made to hang, crash or starve the compiler, or whoever plans what it would do. So
+before the server takes a commit through the stages itself, a child with limits of processor time,
+memory and wall clock does, on the same texts and the same devices. The server believes nothing of
+what the child computed, only that it came to an end; then it repeats the work. What the child would
+have to send back shares objects with the policy in force (so that unchanged filters stay the same
+objects), which no copy does, and to repeat takes less than to take over a copy of a large tailnet.
+
+A plan is only told, so it is made in the child alone, which sends it as JSON.
+
+LIMIT(length): the child, its clock and what it is told belong together.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from threading import Timer
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
+
+import structlog
 
 import mergescale
 from mergescale.domain.access import DENY_ALL
@@ -32,16 +38,49 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.user import User
 from mergescale.gitops.errors import Transient
 from mergescale.gitops.git.messages import Found
-from mergescale.gitops.stages import BadCommit
+from mergescale.gitops.stages import BadCommit, prepare
+from mergescale.gitops.trying.inforce import InForce
 
-#: What the child says: it has its input, it is through, or it ran out of memory.
+log = structlog.get_logger()
+
+#: What the child says: it has its input; it is through, and what came of it; it ran out of memory; or
+#: it broke, and where.
 LOADED: Final = b"L"
 THROUGH: Final = b"T"
 STARVED: Final = b"S"
+BROKE: Final = b"B"
+#: LIMIT: of what may come of it; the plan of a large tailnet takes some megabytes.
+_ANSWER_BYTES: Final = 64 << 20
 #: LIMIT: until a child has its input; a busy machine starts processes slowly.
 _START_S: Final = 30.0
+#: LIMIT: of what is logged of a child that broke.
+_WORDS_BYTES: Final = 300
 _Key = TypeVar("_Key")
 _APP = str(Path(mergescale.__file__).parent.parent)
+
+
+class Task(Protocol):
+    """What a child does; it goes there pickled."""
+
+    def carry_out(self, snapshot: Snapshot) -> bytes:
+        """Do it, over these people and devices, and what is in force if it was asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Takes a commit through the stages; nothing comes of it."""
+
+    found: Found
+
+    def carry_out(self, snapshot: Snapshot) -> bytes:
+        """Do it; whatever the verdict is, the server comes to it itself."""
+        try:
+            prepare(self.found, snapshot)
+        except BadCommit as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from None
+        return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +160,35 @@ class Trials:
             Contained: it did not.
             Transient: there was no trial, which says nothing of the commit.
         """
+        await self._done(Stages(found), against, None)
+
+    async def work(self, task: Task, against: Snapshot) -> bytes:
+        """Have a child do something over a tailnet, and what is in force there; return its answer.
+
+        Raises:
+            Contained: it did not come to an end.
+            Transient: it did not begin.
+        """
+        return await self._done(task, against, InForce.of(against))
+
+    async def _done(self, task: Task, against: Snapshot, held: InForce | None) -> bytes:
         self.warm(against)
         child, self._waiting = self._waiting, None
         assert child is not None  # noqa: S101 - `warm` made one
         try:
-            said, late = await self._tried(child, found, against)
+            said, late = await self._tried(child, task, against, held)
         except asyncio.CancelledError:
             # Threads end with the child, and give back what they share.
             _kill(child.process)
             raise
         with contextlib.suppress(Transient):
             self.warm(against)
-        if said == LOADED + THROUGH:
-            return
+        if said.startswith(LOADED + THROUGH) and len(said) <= _ANSWER_BYTES:
+            return said[2:]
         if not said.startswith(LOADED):
             raise Transient("CompilerUnavailable", "the compiler's process could not begin")
+        if said.startswith(LOADED + BROKE):
+            log.error("gitops.child-broke", where=said[2:_WORDS_BYTES].decode(errors="replace"))
         raise Contained(_reason(said, child.process.returncode, late=late))
 
     def close(self) -> None:
@@ -144,7 +197,9 @@ class Trials:
         if child is not None:
             child.end()
 
-    async def _tried(self, child: _Child, found: Found, against: Snapshot) -> tuple[bytes, bool]:
+    async def _tried(
+        self, child: _Child, task: Task, against: Snapshot, held: InForce | None
+    ) -> tuple[bytes, bool]:
         """Return what the child said, and whether its time ran out."""
         try:
             async with asyncio.timeout(_START_S):
@@ -152,10 +207,12 @@ class Trials:
         except TimeoutError:
             child.end()
             return b"", True
-        return await asyncio.to_thread(self._exchange, child, found, against)
+        return await asyncio.to_thread(self._exchange, child, task, against, held)
 
-    def _exchange(self, child: _Child, found: Found, against: Snapshot) -> tuple[bytes, bool]:
-        news = pickle.dumps((found, child.news(against)), pickle.HIGHEST_PROTOCOL)
+    def _exchange(
+        self, child: _Child, task: Task, against: Snapshot, held: InForce | None
+    ) -> tuple[bytes, bool]:
+        news = pickle.dumps((task, child.news(against), held), pickle.HIGHEST_PROTOCOL)
         process, bounds = child.process, self._bounds
         watchdog = _Watchdog(process, max(_START_S, bounds.wall_s))
         assert process.stdin is not None  # noqa: S101 - piped
@@ -168,7 +225,7 @@ class Trials:
             if said == LOADED:
                 # A machine that starts processes slowly is not the commit's doing.
                 watchdog.again(bounds.wall_s)
-                said += process.stdout.read(1)
+                said += process.stdout.read(_ANSWER_BYTES)
         finally:
             watchdog.stop()
             _end(process)
@@ -284,7 +341,7 @@ def _lean(snapshot: Snapshot) -> Snapshot:
 
 
 def _reason(said: bytes, returncode: int, *, late: bool) -> str:
-    if said == LOADED + STARVED:
+    if said.startswith(LOADED + STARVED) or len(said) > _ANSWER_BYTES:
         return STARVING
     # SPEC(setrlimit): the signal of processor time that is used up.
     return TIMEOUT if late or returncode == -signal.SIGXCPU else CRASHED

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -19,7 +19,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import Transient
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt, prepare
-from mergescale.gitops.trying.containment import Contained
+from mergescale.gitops.trying.containment import Contained, Task
 from mergescale.state import trials
 from mergescale.state.engine import Engine, EngineStopped
 from mergescale.state.outcome import Decision
@@ -27,6 +27,10 @@ from mergescale.state.ports import Fence, LeaseLost, StoreUnavailable
 from mergescale.state.trials import Quarantined
 
 log = structlog.get_logger()
+
+#: LIMIT: children that only tell, each with as much memory as one may have; commits do not wait for
+#: them.
+_AT_ONCE: Final = 2
 
 
 class Tries(Protocol):
@@ -46,6 +50,15 @@ class Tries(Protocol):
         Raises:
             Contained: it did not.
             Transient: there was no trial.
+        """
+        ...
+
+    async def work(self, task: Task, against: Snapshot) -> bytes:
+        """Do something over a tailnet and what is in force there; return what came of it.
+
+        Raises:
+            Contained: it did not come to an end.
+            Transient: it did not begin.
         """
         ...
 
@@ -69,6 +82,7 @@ class Proving:
         self.tried = tried
         #: The commit whose trial ended while that could not be written.
         self._ended = ""
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     def warm(self) -> None:
         """Make the next trial quicker."""
@@ -91,11 +105,27 @@ class Proving:
             BadCommit: a stage refused it.
             Transient: there was no trial.
         """
-        with _told():
-            trials.check(self._engine.snapshot, found.commit)
+        self.check(found.commit)
         if self.tried is not None:
             await self.tried.run(found, against)
         return await asyncio.to_thread(prepare, found, against)
+
+    def check(self, commit: str) -> None:
+        """Refuse what the compiler did not survive; raises Contained."""
+        with _told():
+            trials.check(self._engine.snapshot, commit)
+
+    async def work(self, task: Task, against: Snapshot) -> bytes:
+        """Have something done that only tells, where texts of others can do no harm.
+
+        Raises:
+            Contained: the child did not survive it.
+            Transient: there was no child.
+        """
+        async with self._at_once:
+            if self.tried is not None:
+                return await self.tried.work(task, against)
+            return await asyncio.to_thread(task.carry_out, against)
 
     @contextlib.asynccontextmanager
     async def judging(self, commit: str, fence: Fence | None) -> AsyncIterator[None]:

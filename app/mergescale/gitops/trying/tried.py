@@ -1,9 +1,9 @@
-"""The child process in which a commit is tried; started by ``containment.py``, gone after one.
+"""The child process that works on texts of others; started by ``containment.py``, gone after one.
 
     python -m mergescale.gitops.trying.tried SECONDS BYTES
 
-It limits itself before it reads what it is to try. What it finds out of the commit is not said:
-only that it has its input (`LOADED`), and that it is through or ran out of memory.
+It limits itself before it reads what it is to do. It says that it has its input (`LOADED`), and that it
+is through, with what came of it, or ran out of memory, or broke.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pickle
 import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from mergescale.domain.snapshot import Snapshot
-from mergescale.gitops.git.messages import Found
-from mergescale.gitops.stages import BadCommit, prepare
-from mergescale.gitops.trying.containment import LOADED, STARVED, THROUGH
+from mergescale.gitops.trying.containment import BROKE, LOADED, STARVED, THROUGH, Task
+from mergescale.gitops.trying.inforce import InForce
 from mergescale.policy import access as _access  # noqa: F401 - imported late where it is used
 
 #: SPEC(logging): as the standard library numbers it.
@@ -47,23 +47,26 @@ def main() -> None:
         gc.freeze()
         if not questions.peek(1):
             return
-        found, news = pickle.load(questions)  # noqa: S301 - the same
+        task, news, held = pickle.load(questions)  # noqa: S301 - the same
     against, _ = base.apply(news)
     # Ends us when time is up, whatever we are at: the server may be gone by then.
     signal.setitimer(signal.ITIMER_REAL, wall_s + 1)
-    os.write(answers, LOADED)
-    os.write(answers, STARVED if _starved(found, against) else THROUGH)
+    with os.fdopen(answers, "wb") as said:
+        said.write(LOADED)
+        said.flush()
+        said.write(_answer(task, against, held))
 
 
-def _starved(found: Found, against: Snapshot) -> bool:
-    """Run the stages; say whether memory ran out."""
+def _answer(task: Task, against: Snapshot, held: InForce | None) -> bytes:
+    """Do it; what came of it, or what it came to."""
     try:
-        prepare(found, against)
+        return THROUGH + task.carry_out(against if held is None else held.over(against))
     except MemoryError:
-        return True
-    except BadCommit as error:
-        return isinstance(error.__cause__, MemoryError)
-    return False
+        return STARVED
+    except Exception as error:  # noqa: BLE001 - it is the server that says so
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
+        return BROKE + f"{type(error).__name__} at {where}".encode()
 
 
 def _limit(wall_s: float, memory_bytes: int) -> None:

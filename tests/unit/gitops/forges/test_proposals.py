@@ -14,13 +14,15 @@ from mergescale.gitops.errors import ReconcileError, Stalled, Transient
 from mergescale.gitops.forges import proposals, verdicts
 from mergescale.gitops.forges.port import Note, Pull, Said, State
 from mergescale.gitops.forges.proposal import shown
-from mergescale.gitops.forges.proposals import CHANNEL, MAX_TRIALS, STALE, Proposals, Terms
+from mergescale.gitops.forges.proposals import CHANNEL, GAVE_UP, MAX_TRIALS, STALE, Proposals, Terms
 from mergescale.gitops.forges.reporter import Reporter, Words
 from mergescale.gitops.forges.reports import Check, Report
 from mergescale.gitops.git.messages import Found, Merged
 from mergescale.gitops.git.source import Source
 from mergescale.gitops.outbox import Retry, Says
 from mergescale.gitops.reconcile import Reconciler
+from mergescale.gitops.trying.containment import TIMEOUT, Contained
+from mergescale.gitops.trying.proving import Proving
 from mergescale.plan.gates import Limits
 from mergescale.plan.model import Blast, Plan, Verdict
 from mergescale.plan.redaction import Redaction
@@ -31,6 +33,7 @@ from support.clock import FakeClock
 from support.journal import MemoryFeed, MemoryJournal
 from support.letters import HOME, MemoryLetters, working
 from support.repositories import MemoryFetches
+from support.trials import MemoryTrials
 
 GOOD = '{"acls": []}'
 WIDER = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:22"]}]}'
@@ -298,12 +301,34 @@ async def test_one_that_breaks_the_server_does_not_end_the_others(
     async with world() as here:
         first = here.forge.open(7, GOOD)
         with monkeypatch.context() as patch:
-            patch.setattr(proposals, "judged", broken)
+            patch.setattr(verdicts, "judged", broken)
             await here.turn()
         second = here.forge.open(8, GOOD)
         await here.turn()
         assert (here.states(first)[0], here.states(second)[0]) == ("error", "success")
         assert here.forge.tried == ["7", "8"]
+
+
+@aio
+async def test_what_is_too_much_work_is_given_up_until_it_is_pushed_to_again() -> None:
+    """Whatever moves meanwhile: a stranger's pull request must not keep a processor busy for ever."""
+    async with world() as here:
+        trials = MemoryTrials()
+        here.proposals.proving = Proving(here.engine, trials)
+        trials.harm = Contained(TIMEOUT)
+        head = here.forge.open(7, GOOD)
+        await here.turn()
+        assert here.states(head) == ["error", "error", "error"]
+        assert "did not come to an end" in here.wanted(f"status/{head}/plan")
+        await here.engine.apply(users.create("ben@example.com"))
+        here.clock.advance(timedelta(hours=1))
+        await here.turn()
+        assert await here.listed() == [(7, GAVE_UP, False)]
+        assert len(trials.works) == 1
+        trials.harm = None
+        head = here.forge.open(7, GOOD)
+        await here.turn()
+        assert here.states(head)[0] == "success"
 
 
 @aio
