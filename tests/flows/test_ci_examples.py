@@ -200,6 +200,84 @@ def test_the_plan_says_what_a_change_does(world: World) -> None:
     assert world.secret not in github.said + github.summary + gitlab.said
 
 
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [
+        ('{"acls": [], "tests": [{"src": "alice@example.com", "accept": ["tag:web:80"]}]}', 3),
+        ('{"acls": []}', 4),
+    ],
+)
+def test_what_must_not_be_merged_is_planned_and_fails_the_run(
+    world: World, policy: str, code: int
+) -> None:
+    """A failing test is 3, a gate is 4; reviewers see the plan all the same."""
+    world.propose(policy)
+    about = {"server": world.server.url, "token": world.secret}
+    github = world.runner.github("plan", "main", **about)
+    assert (github.code, "verdict" in github.outputs) == (code, True), github.said
+    assert "### Plan" in github.summary
+    gitlab = world.runner.gitlab(
+        "policy:plan",
+        MERGESCALE_URL=world.server.url,
+        MERGESCALE_OAUTH_SECRET=world.secret,
+        CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main",
+    )
+    assert (gitlab.code, "### Plan" in gitlab.said) == (code, True), gitlab.said
+
+
+@pytest.mark.parametrize("path", [".policy", "./.policy/"])
+def test_the_policy_may_stand_in_any_folder(world: World, path: str) -> None:
+    """Also one that begins with a dot."""
+    clone = PolicyRepository(world.runner.clone)
+    world.propose(world.repository.read())
+    (clone.folder / ".policy").mkdir()
+    for file in clone.folder.glob("*.hujson"):
+        file.rename(clone.folder / ".policy" / file.name)
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "move it")
+    clone.git("branch", "--force", "moved")
+
+    about = {"server": world.server.url, "token": world.secret, "path": path}
+    assert world.runner.github("check", path=path).code == 0
+    github = world.runner.github("plan", base="moved", **about)
+    assert (github.code, github.outputs["verdict"]) == (0, "no effect"), github.said
+    clone.git("push", "--quiet", "origin", "moved")
+    gitlab = world.runner.gitlab(
+        "policy:plan",
+        POLICY=path,
+        MERGESCALE_URL=world.server.url,
+        MERGESCALE_OAUTH_SECRET=world.secret,
+        CI_MERGE_REQUEST_TARGET_BRANCH_NAME="moved",
+    )
+    assert gitlab.code == 0, gitlab.said
+    world.repository.git("branch", "--delete", "--force", "moved")
+
+
+def test_strangers_get_no_secrets_and_no_rights() -> None:
+    """No run of a pull request has more than it needs; actions are pinned or the forge's own."""
+    workflow = yaml.safe_load((CI / "github" / "workflow.yml").read_text("utf-8"))
+    action = yaml.safe_load((CI / "github" / "action.yml").read_text("utf-8"))
+    # YAML reads the key `on` as true.
+    assert set(workflow[True]) == {"pull_request", "push"}
+    assert workflow["permissions"] == {}
+    assert {name: job.get("permissions") for name, job in workflow["jobs"].items()} == {
+        "policy": {"contents": "read", "security-events": "write"},
+        "delivered": None,
+    }
+    steps = [
+        *action["runs"]["steps"],
+        *(s for job in workflow["jobs"].values() for s in job["steps"]),
+    ]
+    used = [step["uses"] for step in steps if "uses" in step]
+    pinned = re.compile(r"\./|github/|[a-z-]+/[a-z-]+@[0-9a-f]{40}$")
+    assert [one for one in used if not pinned.match(one)] == []
+
+    jobs = yaml.safe_load((CI / "gitlab" / "policy.gitlab-ci.yml").read_text("utf-8"))
+    fork = "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID != $CI_MERGE_REQUEST_PROJECT_ID"
+    assert jobs["policy:plan"]["rules"][0] == {"if": fork, "when": "never"}
+    assert jobs["policy:plan"]["variables"] == {"GIT_DEPTH": "0"}
+
+
 def test_nothing_is_planned_without_a_secret_or_a_pull_request(world: World) -> None:
     """A fork's run has none: it says so and ends well; the rest was checked all the same."""
     world.propose(world.repository.read())
