@@ -12,14 +12,19 @@ What must hold:
 * The branch is followed forward only: rewritten history is refused and reported.
 * Every error says what to do next: `Stalled`, `Waiting` or `Transient` (``errors.py``).
 * What opens a repository goes in and never comes out (``credentials/keeper.py``): sealed in the
-  ``vault.py``, for one address, lent to git over stdin and the environment (``git/access.py``), never by an argument.
+  vault (``vault.py``), for one address, lent to git over stdin and the environment
+  (``git/access.py``), never by an argument.
 * Nothing that a webhook carries is believed but that something moved (``hooks.py``, ``webhooks.py``).
 * What the outside is told goes through the database first (``outbox.py``), never holds up a look, and
   a check that looked at nothing is no success there (``forges/reports.py``).
 * Pull requests are those that the forge's API lists (``forges/``); each is merged for trial in a
   quarantine (``git/trial.py``) and judged by the stages of the branch (``forges/verdicts.py``).
 
-``watch.py`` says when to look, ``reconcile.py`` what to do, ``status.py`` what to tell. Beside them:
+Where to read: ``watch.py`` says when to look, ``reconcile.py`` what to do, ``stages.py`` and ``gates.py``
+(with ``freeze.py``) what a commit passes, ``status.py`` what to tell, with ``standing.py`` and ``delivery.py``
+for what is told of the tailnet and its devices; ``sharing.py`` tells it at other replicas. ``direct.py`` takes
+policies of the API the same way, ``planning.py`` only plans them. To others: ``outbox.py``, then ``outside.py``
+(HTTP; ``waits.py``). Beside them:
 
     git/          the child process that git runs in, and what is asked of it
     trust/        signatures and committers       credentials/  what opens a private repository

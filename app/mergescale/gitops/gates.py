@@ -14,13 +14,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from mergescale.domain.declaration import Deployment
 from mergescale.domain.record import Approval
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled
 from mergescale.gitops.freeze import Freeze, Window, freeze_at
 from mergescale.gitops.git.messages import Found
-from mergescale.gitops.stages import Attempt, BadCommit
+from mergescale.gitops.stages import Attempt, BadCommit, deployed
 from mergescale.gitops.status import time_json
 from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.errors import Refusal
@@ -164,16 +163,7 @@ def _admit(attempt: Attempt, safeguards: Safeguards, now: datetime) -> Passed:
 
 def proposed(attempt: Attempt, now: datetime) -> Snapshot:
     """Return the tailnet as it would be: the very decision, carried out on nothing."""
-    found = attempt.found
-    deployment = Deployment(
-        commit=found.commit,
-        files=found.files,
-        subject=found.subject,
-        author=found.author,
-        committed=now,
-        applied=now,
-        declaration=attempt.declared,
-    )
+    deployment = deployed(attempt, now, now)
     decide = policies.replace(deployment, attempt.compiled, attempt.against)
     return decide(attempt.against, now).snapshot
 

@@ -21,9 +21,8 @@ from mergescale.gitops.errors import HeldBack, ReconcileError, Stalled, Transien
 from mergescale.gitops.gates import Passed, Safeguards, admit, is_over, left_s, planned
 from mergescale.gitops.git.messages import Found, Unchanged
 from mergescale.gitops.git.source import Source
-from mergescale.gitops.operators.kept import committed_of, deployed
 from mergescale.gitops.sharing import Sharing
-from mergescale.gitops.stages import Attempt, BadCommit
+from mergescale.gitops.stages import Attempt, BadCommit, committed_of, deployed
 from mergescale.gitops.status import WANTED, CommitInfo, ConditionName, Status, fresh, problems
 from mergescale.gitops.trust import demands as trust
 from mergescale.gitops.trying.proving import Proving

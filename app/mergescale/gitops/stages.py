@@ -1,5 +1,7 @@
 """What happens to a fetched commit before the engine sees it: pure stages, each a new `Attempt`.
 
+What came through them is put in force as a `Deployment` (`deployed`).
+
 Run in a thread, because they take as long as the policy is large.
 """
 
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from mergescale.domain.access import Access
-from mergescale.domain.declaration import Declaration
+from mergescale.domain.declaration import Declaration, Deployment
+from mergescale.domain.record import Approval
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import Stalled
 from mergescale.gitops.git.messages import Fault, Found
@@ -21,6 +25,9 @@ from mergescale.policy.diagnostics import Diagnostic, Span, has_errors
 from mergescale.policy.repository import declare, selftest
 
 log = structlog.get_logger()
+
+#: LIMIT: of those who signed what came into force, how many are kept, the newest first.
+_MAX_NAMED: Final = 50
 
 
 class BadCommit(Stalled):
@@ -125,6 +132,44 @@ def prepare(found: Found, against: Snapshot) -> Attempt:
             message = f"the server failed to {stage.__name__.partition('_')[0]} this commit"
             raise BadCommit("valid", "InternalError", message) from error
     return attempt
+
+
+def committed_of(found: Found) -> datetime:
+    """Return when a commit was made, as its committer says; 1970 for what no calendar has."""
+    try:
+        return datetime.fromtimestamp(found.committed_s, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        # The committer chose the number, and git takes any.
+        return datetime.fromtimestamp(0, tz=UTC)
+
+
+def deployed(
+    attempt: Attempt,
+    committed: datetime,
+    now: datetime,
+    *,
+    by: str = "",
+    reason: str = "",
+    until: datetime | None = None,
+    approval: Approval | None = None,
+) -> Deployment:
+    """Return the record that what was prepared is in force."""
+    found = attempt.found
+    return Deployment(
+        commit=found.commit,
+        files=found.files,
+        subject=found.subject,
+        author=found.author,
+        committed=committed,
+        applied=now,
+        declaration=attempt.declared,
+        by=by,
+        reason=reason,
+        until=until,
+        approved_by=approval.by if approval else "",
+        approved_because=approval.reason if approval else "",
+        verified_by=() if found.verdict is None else found.verdict.by[:_MAX_NAMED],
+    )
 
 
 def _bad(

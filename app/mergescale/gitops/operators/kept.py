@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
-from mergescale.domain.declaration import Deployment
-from mergescale.domain.record import Approval
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.operators.naming import checked, one_of
-from mergescale.gitops.stages import Attempt
 from mergescale.gitops.trust.demands import Signatures, Verdict
 from mergescale.kernel.errors import Conflict, NotFound
 from mergescale.kernel.ids import TailnetName
@@ -17,8 +13,6 @@ from mergescale.state.ports import Applied, Past
 
 #: LIMIT: deployments that are searched for a commit; as many as the store keeps.
 REACH: Final = 200
-#: LIMIT: of those who signed what came into force, how many are kept, the newest first.
-MAX_NAMED: Final = 50
 
 
 def chosen(past: tuple[Applied, ...], commit: str) -> Applied:
@@ -68,42 +62,4 @@ async def found_again(past: Past, tailnet: TailnetName, kept: Applied) -> Found:
         files=dict(files),
         faults=[],
         verdict=Verdict(signatures=Signatures.OFF, by=kept.verified_by),
-    )
-
-
-def committed_of(found: Found) -> datetime:
-    """Return when a commit was made, as its committer says; 1970 for what no calendar has."""
-    try:
-        return datetime.fromtimestamp(found.committed_s, tz=UTC)
-    except (OverflowError, ValueError, OSError):
-        # The committer chose the number, and git takes any.
-        return datetime.fromtimestamp(0, tz=UTC)
-
-
-def deployed(
-    attempt: Attempt,
-    committed: datetime,
-    now: datetime,
-    *,
-    by: str = "",
-    reason: str = "",
-    until: datetime | None = None,
-    approval: Approval | None = None,
-) -> Deployment:
-    """Return the record that what was prepared is in force."""
-    found = attempt.found
-    return Deployment(
-        commit=found.commit,
-        files=found.files,
-        subject=found.subject,
-        author=found.author,
-        committed=committed,
-        applied=now,
-        declaration=attempt.declared,
-        by=by,
-        reason=reason,
-        until=until,
-        approved_by=approval.by if approval else "",
-        approved_because=approval.reason if approval else "",
-        verified_by=() if found.verdict is None else found.verdict.by[:MAX_NAMED],
     )

@@ -22,8 +22,8 @@ from mergescale.domain.record import Drop, Override, Write
 from mergescale.domain.snapshot import Snapshot
 from mergescale.gitops.errors import Transient
 from mergescale.gitops.git.messages import Found
-from mergescale.gitops.operators.kept import REACH, deployed, found_again
-from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy
+from mergescale.gitops.operators.kept import REACH, found_again
+from mergescale.gitops.stages import Attempt, BadCommit, check, compile_policy, deployed
 from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid, NotFound, Refusal

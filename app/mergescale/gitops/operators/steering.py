@@ -25,14 +25,12 @@ from mergescale.gitops.operators.kept import (
     REACH,
     chosen,
     commit_of,
-    committed_of,
-    deployed,
     found_again,
 )
 from mergescale.gitops.operators.naming import checked, whole_commit
 from mergescale.gitops.operators.overriding import Overrides
 from mergescale.gitops.planning import Comparison, compare, next_plan
-from mergescale.gitops.stages import Attempt, BadCommit, prepare
+from mergescale.gitops.stages import Attempt, BadCommit, committed_of, deployed, prepare
 from mergescale.gitops.status import CommitInfo, commit_json, time_json
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict, Invalid
