@@ -51,13 +51,13 @@ def redacted(plan: Plan, level: Redaction) -> Plan:
         case Redaction.FULL:
             return plan
         case Redaction.NAMES:
-            told: Plan = _without_addresses(plan)
+            told: Plan = without_addresses(plan)
             return msgspec.structs.replace(told, redacted=str(level))
         case Redaction.COUNTS:
             return _counted(plan)
 
 
-def _without_addresses(value: Any) -> Any:
+def without_addresses(value: Any) -> Any:
     """Return a value of the plan with `ADDRESS` in all its texts."""
     match value:
         case StrEnum():
@@ -65,10 +65,10 @@ def _without_addresses(value: Any) -> Any:
         case str():
             return _ADDRESSES.sub(_masked, value)
         case tuple():
-            return tuple(dict.fromkeys(map(_without_addresses, value)))
+            return tuple(dict.fromkeys(map(without_addresses, value)))
         case msgspec.Struct():
             names = (name for name in value.__struct_fields__ if name != "hash")
-            changed = {name: _without_addresses(getattr(value, name)) for name in names}
+            changed = {name: without_addresses(getattr(value, name)) for name in names}
             return msgspec.structs.replace(value, **changed)
         case _:
             return value
@@ -151,7 +151,7 @@ def _kind(name: str) -> str:
             if "@" in at:
                 return "user"
             # A device of which one address is meant is written with it: ``laptop (100.64.0.1)``.
-            whole = ADDRESS in _without_addresses(at)
+            whole = ADDRESS in without_addresses(at)
             return "address" if whole else "device"
 
 
@@ -197,8 +197,8 @@ def without_names(found: Iterable[Diagnostic], level: Redaction) -> tuple[Diagno
             return tuple(
                 replace(
                     one,
-                    message=_without_addresses(one.message),
-                    help=_without_addresses(one.help),
+                    message=without_addresses(one.message),
+                    help=without_addresses(one.help),
                 )
                 for one in found
             )

@@ -131,7 +131,8 @@ def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) 
     source, tailnet = watcher.source, engine.snapshot.tailnet
     place = _place(forge, source)
     vault, letters = base.vault(tailnet), SqlLetters(base.database)
-    words = Words(forge.contexts, forge.plan_url, source.folder, source.followed.branch)
+    level, branch = Redaction(forge.redact), source.followed.branch
+    words = Words(forge.contexts, forge.plan_url, source.folder, branch, level)
     reporter = Reporter(engine, lambda: watcher.shown, part.outbox, letters, words)
     ca_file = str(repository.ca_file or "")
     telling, asking = (forge_of(place, vault, base.clock, ca_file) for _ in range(2))
@@ -140,7 +141,7 @@ def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) 
     part.outbox.register(proposals.CHANNEL, _kept)
     terms = Terms(
         branch=source.branch,
-        redact=Redaction(forge.redact),
+        redact=level,
         limits=watcher.safeguards.limits,
         forks=forge.forks,
         poll_s=forge.poll_s,

@@ -32,6 +32,7 @@ from mergescale.gitops.outbox import Retry, Says, Undeliverable
 from mergescale.gitops.status import Status
 from mergescale.gitops.trying.containment import Contained
 from mergescale.gitops.trying.proving import Proving
+from mergescale.gitops.waits import bounded_s
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.ids import TailnetName
 from mergescale.netmap.inventory import revision_of
@@ -146,8 +147,7 @@ class Proposals:
                 except (Retry, Undeliverable) as error:
                     failures += 1
                     self._tell(error.message)
-                    after_s = error.after_s if isinstance(error, Retry) else None
-                    await asyncio.sleep(after_s or _backoff_s(failures))
+                    await asyncio.sleep(pause_s(error, failures))
                 except Exception:
                     # A round that breaks must end neither the rounds nor the server.
                     failures += 1
@@ -310,6 +310,12 @@ def _untried(error: Stalled) -> Judged:
     reports: tuple[Report, ...] = tuple(unreached(check, words) for check in _CHECKS)
     verdict = GAVE_UP if isinstance(error, Contained) else "not planned"
     return Judged(verdict, "", "", reports)
+
+
+def pause_s(error: Retry | Undeliverable, failures: int) -> float:
+    """Return how long to leave the forge alone; it may ask for an hour at most."""
+    asked = error.after_s if isinstance(error, Retry) else None
+    return _backoff_s(failures) if asked is None else bounded_s(asked)
 
 
 def _backoff_s(failures: int) -> float:

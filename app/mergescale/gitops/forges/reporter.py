@@ -29,6 +29,7 @@ from mergescale.gitops.forges.reports import (
     Check,
     Ran,
     Report,
+    as_told,
     delivered_to,
     expectations,
     of_branch,
@@ -37,6 +38,7 @@ from mergescale.gitops.forges.reports import (
 from mergescale.gitops.outbox import Says
 from mergescale.gitops.status import Status
 from mergescale.kernel.ids import TailnetName
+from mergescale.plan.redaction import Redaction
 from mergescale.state.engine import Engine
 from mergescale.state.ports import StoreUnavailable
 
@@ -76,12 +78,14 @@ class Words:
         url: where a status leads; empty for nowhere.
         folder: of the policy in the repository, for the paths of annotations.
         branch: that is followed; empty if it is none.
+        redact: how much is told.
     """
 
     prefix: str = "mergescale"
     url: str = ""
     folder: str = ""
     branch: str = ""
+    redact: Redaction = Redaction.FULL
 
 
 class Reporter:
@@ -142,7 +146,7 @@ class Reporter:
         Raises:
             StoreUnavailable: what was said before could not be read.
         """
-        snapshot, said = self._engine.snapshot, self._shown()
+        snapshot, said = self._engine.snapshot, as_told(self._shown(), self._words.redact)
         target = said["target"]
         if target is None:
             return

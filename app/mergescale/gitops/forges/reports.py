@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from mergescale.domain.declaration import Declaration
 from mergescale.gitops.forges.port import State
+from mergescale.plan.redaction import Redaction, without_addresses
 from mergescale.policy.compiled import CompiledPolicy
 
 #: Why a good commit is not in force, where somebody wants that for now.
@@ -112,6 +113,32 @@ def expectations(declaration: Declaration) -> int:
             return run + sum(more)
         case _:
             return 0
+
+
+def as_told(said: Mapping[str, Any], level: Redaction) -> Mapping[str, Any]:
+    """Return a status as far as the forge's readers may know it: without addresses, or only words.
+
+    Figures stay: how many devices, how many pairs of them.
+    """
+    if level is Redaction.FULL:
+        return said
+    counts = level is Redaction.COUNTS
+    return {
+        **said,
+        "conditions": [
+            {
+                **one,
+                "message": ""
+                if counts and one["state"] is not True and one["name"] != "Delivered"
+                else without_addresses(one["message"]),
+            }
+            for one in said["conditions"]
+        ],
+        "problems": [
+            {**one, "message": one["code"] if counts else without_addresses(one["message"])}
+            for one in said["problems"]
+        ],
+    }
 
 
 def of_branch(said: Mapping[str, Any], ran: Ran, skips: Sequence[str]) -> list[Report]:

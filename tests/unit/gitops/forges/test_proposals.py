@@ -19,7 +19,7 @@ from mergescale.gitops.forges.reporter import Reporter, Words
 from mergescale.gitops.forges.reports import Check, Report
 from mergescale.gitops.git.messages import Found, Merged
 from mergescale.gitops.git.source import Source
-from mergescale.gitops.outbox import Retry, Says
+from mergescale.gitops.outbox import Retry, Says, Undeliverable
 from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.trying.containment import TIMEOUT, Contained
 from mergescale.gitops.trying.proving import Proving
@@ -329,6 +329,23 @@ async def test_what_is_too_much_work_is_given_up_until_it_is_pushed_to_again() -
         head = here.forge.open(7, GOOD)
         await here.turn()
         assert here.states(head)[0] == "success"
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "pause_s"),
+    [
+        (Retry("busy", after_s=90.0), 1, 90.0),
+        (Retry("hostile", after_s=1e12), 1, 3600.0),
+        (Retry("away"), 1, 1.0),
+        (Retry("away"), 30, 600.0),
+        (Undeliverable("no"), 3, 4.0),
+    ],
+)
+def test_a_forge_is_left_alone_as_it_asks_but_not_for_ever(
+    error: Retry | Undeliverable, failures: int, pause_s: float
+) -> None:
+    """Whatever it asks for, pull requests are looked at again within the hour."""
+    assert proposals.pause_s(error, failures) == pause_s
 
 
 @aio

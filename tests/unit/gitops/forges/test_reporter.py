@@ -13,6 +13,7 @@ import pytest
 from mergescale.gitops.forges.port import Note, Pull, Said
 from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
 from mergescale.gitops.forges.reports import Check, pending
+from mergescale.plan.redaction import Redaction
 from mergescale.state.engine import Engine
 from support.aio import aio, turns, until
 from support.clock import FakeClock
@@ -78,13 +79,16 @@ GOOD: dict[str, Any] = {
 
 @asynccontextmanager
 async def reporting(
-    shown: dict[str, Any], letters: MemoryLetters | None = None
+    shown: dict[str, Any],
+    letters: MemoryLetters | None = None,
+    *,
+    level: Redaction = Redaction.FULL,
 ) -> AsyncIterator[tuple[Reporter, Heard]]:
     """Report what `shown` says, which the test changes; no commit of it is in force here."""
     engine = await Engine.open(HOME, MemoryJournal(), MemoryFeed(), FakeClock())
     kept, heard = letters or MemoryLetters(), Heard()
     async with working(kept, FakeClock()) as outbox:
-        words = Words("ms", "https://m.example.com/{commit}", "net", "main")
+        words = Words("ms", "https://m.example.com/{commit}", "net", "main", level)
         reporter = Reporter(engine, lambda: shown, outbox, kept, words)
         outbox.register(CHANNEL, Delivering(heard, "ms", "<!--").deliver)
         async with dispatching(outbox):
@@ -166,6 +170,47 @@ async def test_delivered_is_said_once_and_stays() -> None:
         shown.update(status(TWO, current=TWO, delivered=(True, "Delivered", "4/4"), **GOOD))
         await told(reporter)
         assert of_applied(heard) == ["success: Delivered 4/4"]
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        (Redaction.FULL, 'policy.hujson:3:1: "ana" has 100.64.0.1'),
+        (Redaction.NAMES, 'policy.hujson:3:1: "ana" has [address]'),
+        (Redaction.COUNTS, "Invalid"),
+    ],
+)
+def test_no_more_is_told_of_the_branch_than_its_readers_may_know(
+    level: Redaction, said: str
+) -> None:
+    """The same as of pull requests; figures stay."""
+    message = '"ana" has 100.64.0.1'
+    problem = {"file": "policy.hujson", "line": 3, "endLine": 3, "severity": "error"}
+    wrong = (False, "Invalid", f"policy.hujson:3:1: {message}")
+    planned = (True, "Planned", "3 of 6 pairs change")
+    shown = status(
+        ONE,
+        valid=wrong,
+        applied=wrong,
+        planned=planned,
+        stalled=(True, "Invalid", ""),
+        problems=[{**problem, "message": message, "code": "policy.odd"}],
+    )
+
+    @aio
+    async def check() -> None:
+        async with reporting(shown, level=level) as (reporter, heard):
+            await told(reporter)
+        assert {name: text for _, name, text, _ in heard.statuses} == {
+            "ms/validate": f"failure: {said}",
+            "ms/test": f"error: not reached: {said}",
+            "ms/plan": "success: 3 of 6 pairs change",
+            "ms/applied": f"failure: not in force: {said}",
+        }
+        note = "policy.odd" if level is Redaction.COUNTS else said.partition(":1: ")[2]
+        assert [one.message for notes in heard.notes for one in notes] == [note]
+
+    check()
 
 
 @pytest.mark.parametrize("restarted", [False, True])
