@@ -17,6 +17,8 @@ _BRIDGE: Final = "unit/control/test_bridge.py::"
 _PROCESS: Final = "hostile/test_hostile_process.py::"
 _CREDENTIALS: Final = "hostile/test_flaws_credentials.py::"
 _WEB: Final = "hostile/test_hostile_web.py::"
+_REPOSITORIES: Final = "hostile/test_hostile_repositories.py::"
+_TRUST: Final = "flows/test_gitops_trust.py::"
 
 #: The flaw in a few words -> where it is tried. A module alone stands for all its tests.
 FLAWS: Final = {
@@ -80,11 +82,39 @@ FLAWS: Final = {
     ],
     "a signer that the watched repository itself names": [
         "unit/gitops/trust/test_signatures.py::test_keys_that_the_repository_brings_are_not_trusted",
-        "flows/test_gitops_trust.py::test_a_commit_that_adds_its_own_key_is_refused",
+        _TRUST + "test_a_commit_that_adds_its_own_key_is_refused",
     ],
-    "an old signed commit pushed again": [
-        "flows/test_gitops_trust.py::test_an_old_signed_commit_does_not_come_back"
+    "an old signed commit pushed again": [_TRUST + "test_an_old_signed_commit_does_not_come_back"],
+    "a way round the signatures, by naming a commit": [
+        _TRUST + "test_naming_a_commit_is_not_trusting_it",
+        _TRUST + "test_accepting_a_rewritten_history_is_not_trusting_it",
     ],
+    "options, variables and commands in addresses, refs and folders": [
+        _REPOSITORIES + "test_words_that_mean_something_elsewhere_do_not_pass_the_grammar",
+        _REPOSITORIES + "test_a_path_of_such_words_reaches_git_as_one_argument",
+        "unit/gitops/git/test_source.py::test_whatever_passes_is_no_option_and_no_refspec",
+    ],
+    "a name of a ref that leaves refs/": [
+        "unit/gitops/git/test_revisions.py::test_whatever_is_said_is_refused_or_harmless"
+    ],
+    "transports that run a program": [
+        _REPOSITORIES + "test_the_parser_lets_no_other_transport_through",
+        _REPOSITORIES + "test_configuration_of_each_call_lets_no_other_transport_through",
+        _REPOSITORIES + "test_the_environment_lets_no_other_transport_through",
+    ],
+    "links, submodules, hooks, bombs and names that are paths, in a watched repository": [
+        _REPOSITORIES + "test_it_is_refused_and_nothing_else_happens",
+        _REPOSITORIES + "test_many_bombs_within_the_limits_end_with_the_time",
+    ],
+    "bad objects that the second fetch takes for known": [
+        "flows/test_gitops_quarantine.py::test_bad_objects_are_refused_as_often_as_they_are_fetched"
+    ],
+    "a webhook's body that breaks the server, or tells it what to fetch": [
+        "property/test_hook_payloads.py",
+        "unit/api/test_api_hooks.py::test_the_body_is_capped_before_anything_is_made_of_it",
+    ],
+    "a webhook's delivery sent again": ["unit/gitops/test_hooks.py::test_a_repetition_is_seen"],
+    "policies that multiply": ["unit/policy/test_bombs.py"],
     "one bad row that breaks everybody's map": [
         "faults/test_fault_poison.py::test_nonsense_in_a_column_is_its_own_rows_problem"
     ],

@@ -38,6 +38,14 @@ def excess(limit: str, found: str, most: int) -> Failed:
     return Failed(retry=False, reason="TooLarge", message=message, help=_HELP)
 
 
+def talked(most: int, limits: Limits) -> Failed:
+    """Say that git, or the remote through it, printed more than it was granted."""
+    if most == limits.refs_bytes:
+        return excess("refs_bytes", "the remote said more than was asked for", most)
+    message = f"the new commits and their messages have more than {most} bytes"
+    return Failed(retry=False, reason="TooLarge", message=message, help="write shorter messages")
+
+
 _ALLOCATION = re.compile(r"attempting to allocate (\d+) over limit (\d+)")
 _OVER_SIZE = re.compile(r"died of signal 25|ended by signal 25|File too large|File size limit")
 _OVER_CPU = re.compile(r"(died of|ended by) signal 24")

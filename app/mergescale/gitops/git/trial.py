@@ -16,8 +16,9 @@ from msgspec import structs
 
 from mergescale.gitops.git.bare import GitFailed, Store
 from mergescale.gitops.git.checks import check
-from mergescale.gitops.git.excess import TooMuch, passed
+from mergescale.gitops.git.excess import TooMuch, passed, talked
 from mergescale.gitops.git.messages import Failed, Fault, Found, Merged, Reply, Request
+from mergescale.gitops.git.running import Talkative
 from mergescale.gitops.git.sayings import blamed, classified
 from mergescale.gitops.trust.demands import Verdict
 
@@ -42,6 +43,8 @@ def answer(request: Request, reads: Reads, vouches: Vouches) -> Reply:
         return _tried(request, quarantine, reads, vouches)
     except TooMuch as much:
         return much.failed
+    except Talkative as failed:
+        return talked(failed.most, request.limits)
     except GitFailed as failed:
         known = passed(failed.stderr, request.limits) or classified(failed.stderr)
         return known or blamed(failed.stderr)

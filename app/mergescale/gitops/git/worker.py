@@ -24,7 +24,7 @@ from mergescale.gitops.git import trial
 from mergescale.gitops.git.access import folder_of, lent
 from mergescale.gitops.git.bare import TIP, GitFailed, Store
 from mergescale.gitops.git.checks import check
-from mergescale.gitops.git.excess import TooMuch, excess, passed
+from mergescale.gitops.git.excess import TooMuch, passed, talked
 from mergescale.gitops.git.hardening import child_environment
 from mergescale.gitops.git.keeping import Locked, alone, fresh_of, quarantine_of, swap
 from mergescale.gitops.git.limits import Limits, allocations, impose
@@ -121,7 +121,7 @@ def _answer(request: Request, store: Store) -> Reply:
 def _understood(failed: GitFailed, limits: Limits) -> Failed | None:
     """Return what git's failure means; None when the store itself may be what is wrong."""
     if isinstance(failed, Talkative):
-        return excess("refs_bytes", "the remote said more than was asked for", failed.most)
+        return talked(failed.most, limits)
     return passed(failed.stderr, limits) or classified(failed.stderr)
 
 
