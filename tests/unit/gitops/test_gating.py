@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, time, timedelta
 from typing import Any
@@ -15,18 +13,13 @@ from mergescale.domain.record import Drop, Presence, Put
 from mergescale.gitops import gates
 from mergescale.gitops.freeze import Window
 from mergescale.gitops.gates import Safeguards
-from mergescale.gitops.git.source import Source
-from mergescale.gitops.operators.steering import Steering
-from mergescale.gitops.reconcile import Reconciler
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
 from mergescale.kernel.ids import TailnetName
 from mergescale.plan.gates import Demand, Limits
-from mergescale.state.engine import Engine
 from mergescale.state.outcome import outcome
 from support.aio import aio
-from support.clock import FakeClock
-from support.journal import MemoryFeed, MemoryJournal
-from support.repositories import MemoryFetches
+from support.journal import MemoryJournal
+from support.operated import Operated, operated
 from support.worlds import world
 
 OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'
@@ -34,41 +27,21 @@ NONE = '{"acls": []}'
 PORTS = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:443"]}]}'
 NODES = "ana@example.com: laptop; ben@example.com: desk, phone"
 UNCHANGED = "no pair of devices gets its first or loses its last connection"
-SOURCE = Source.parse("/srv/policy.git")
 
 
-class World:
+class World(Operated):
     """A tailnet with three devices, and what operators do."""
-
-    def __init__(self, journal: MemoryJournal, engine: Engine, clock: FakeClock) -> None:
-        self.journal, self.engine, self.clock = journal, engine, clock
-        self.branch = MemoryFetches()
-        self.reconciler = Reconciler(engine, SOURCE, self.branch, clock)
-        self.steering = Steering(engine, journal, self.reconciler, clock)
-
-    @property
-    def applied(self) -> str:
-        deployment = self.engine.snapshot.deployment
-        return "" if deployment is None else deployment.commit
-
-    async def commit(self, policy: str) -> str:
-        commit = self.branch.commit(policy)
-        await self.reconciler.sync()
-        return commit
 
     async def approve(self, commit: str, **more: str) -> str:
         words = {"reason": "moving out", "by": "ana", "newest": "", **more}
         return await self.steering.approving.approve(commit, **words)
 
     def said(self, *names: str) -> dict[str, tuple[bool | None, str, str]]:
-        shown: Any = self.reconciler.sharing.shown(self.reconciler.status, here=True)
-        told = {one["name"]: one for one in shown["conditions"]}
-        return {
-            one: (told[one]["state"], told[one]["reason"], told[one]["message"]) for one in names
-        }
+        told = self.conditions()
+        return {one: told[one] for one in names}
 
     def approvals(self) -> Any:
-        return self.reconciler.sharing.shown(self.reconciler.status, here=True)["approvals"]
+        return self.shown()["approvals"]
 
     async def plan_hash(self) -> str:
         found = await self.steering.next_plan()
@@ -76,15 +49,10 @@ class World:
         return found.hash
 
 
-@contextlib.asynccontextmanager
-async def tailnet() -> AsyncIterator[World]:
-    journal, clock = MemoryJournal(), FakeClock()
+def tailnet() -> AbstractAsyncContextManager[World]:
+    journal = MemoryJournal()
     journal.batches[TailnetName("default")] = [tuple(Put(one) for one in world(NODES).records())]
-    engine = await Engine.open(TailnetName("default"), journal, MemoryFeed(), clock)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(engine.run())
-        yield World(journal, engine, clock)
-        engine.stop()
+    return operated(World, journal=journal)
 
 
 @aio

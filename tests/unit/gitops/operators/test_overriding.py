@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from mergescale.domain.change import Change
 from mergescale.domain.record import Override
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.git.source import Source
 from mergescale.gitops.operators.overriding import LONGEST
-from mergescale.gitops.operators.steering import Steering
-from mergescale.gitops.reconcile import Reconciler
 from mergescale.gitops.trust.demands import Signatures, Verdict
 from mergescale.gitops.watch import Watcher
 from mergescale.kernel.errors import Conflict, Invalid
@@ -25,7 +20,8 @@ from mergescale.state.engine import Engine
 from mergescale.state.ports import Fence, LeaseLost
 from support.aio import aio, until
 from support.clock import FakeClock
-from support.journal import MemoryFeed, MemoryJournal
+from support.journal import MemoryJournal
+from support.operated import SOURCE, Operated, operated
 from support.repositories import MemoryFetches
 
 HOME = TailnetName("default")
@@ -34,38 +30,26 @@ OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'
 ROLES = '{"acls": [], "groups": {"group:ops": ["ana@example.com"]}}'
 EMERGENCY = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:22"]}]}'
 FAILING = '{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:22"]}]}'
-SOURCE = Source.parse("/srv/policy.git")
 GONE = Transient("Unreachable", "the remote is gone")
 DUTY = Fence("duties", 1)
 HOUR = timedelta(hours=1)
 
 
-class World:
+class World(Operated):
     """A replica with the duties, and what operators do there."""
 
     def __init__(
         self, journal: MemoryJournal, branch: MemoryFetches, engine: Engine, clock: FakeClock
     ) -> None:
-        self.journal, self.branch, self.engine, self.clock = journal, branch, engine, clock
-        self.reconciler = Reconciler(engine, SOURCE, branch, clock)
+        super().__init__(journal, branch, engine, clock)
+        journal.leases[DUTY.lease] = DUTY.number
         self.watcher = Watcher(self.reconciler, branch, SOURCE, clock)
-        self.steering = Steering(engine, journal, self.reconciler, clock)
         self.overrides = self.steering.overrides
-
-    @property
-    def applied(self) -> str:
-        deployment = self.engine.snapshot.deployment
-        return "" if deployment is None else deployment.commit
 
     @property
     def policy(self) -> str:
         deployment = self.engine.snapshot.deployment
         return "" if deployment is None else deployment.files["policy.hujson"]
-
-    async def commit(self, policy: str) -> str:
-        commit = self.branch.commit(policy)
-        await self.reconciler.sync()
-        return commit
 
     async def override(self, policy: str = EMERGENCY, lasting: timedelta = 2 * HOUR) -> Override:
         return await self.overrides.put(policy, reason="on fire", by="ana", lasting=lasting)
@@ -75,27 +59,15 @@ class World:
         self.clock.advance(step)
         await self.overrides.turn(DUTY)
 
-    def shown(self) -> dict[str, Any]:
-        return dict(self.reconciler.sharing.shown(self.reconciler.status, here=True))
-
     def said(self, name: str) -> tuple[bool | None, str, str]:
-        [one] = [one for one in self.shown()["conditions"] if one["name"] == name]
-        return one["state"], one["reason"], one["message"]
+        return self.conditions()[name]
 
 
-@contextlib.asynccontextmanager
-async def world(before: World | None = None) -> AsyncIterator[World]:
+def world(before: World | None = None) -> AbstractAsyncContextManager[World]:
     """Start a replica; on what another one left behind."""
-    journal = MemoryJournal() if before is None else before.journal
-    branch = MemoryFetches() if before is None else before.branch
-    clock = FakeClock() if before is None else before.clock
-    journal.leases[DUTY.lease] = DUTY.number
-    feed = MemoryFeed()
-    engine = await Engine.open(HOME, journal, feed, clock)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(engine.run())
-        yield World(journal, branch, engine, clock)
-        engine.stop()
+    if before is None:
+        return operated(World)
+    return operated(World, journal=before.journal, branch=before.branch, clock=before.clock)
 
 
 @aio

@@ -3,76 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from mergescale.domain.record import Put
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.git.source import Source
-from mergescale.gitops.operators.steering import Steering
-from mergescale.gitops.reconcile import Reconciler
 from mergescale.kernel.errors import Conflict, Invalid, NotFound
-from mergescale.kernel.ids import TailnetName
 from mergescale.plan.model import Verdict
-from mergescale.state.engine import Engine
 from mergescale.state.outcome import outcome
 from support.aio import aio
-from support.clock import FakeClock
-from support.journal import MemoryFeed, MemoryJournal
+from support.journal import MemoryJournal
+from support.operated import Operated, operated
 from support.repositories import MemoryFetches
 
-HOME = TailnetName("default")
 CLOSED = '{"acls": []}'
 OPEN = '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'
 ROLES = '{"acls": [], "groups": {"group:ops": ["ana@example.com"]}}'
 FAILING = '{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:22"]}]}'
-SOURCE = Source.parse("/srv/policy.git")
 GONE = Transient("Unreachable", "the remote is gone")
 
 
-class World:
-    """A replica, and what operators do there."""
-
-    def __init__(
-        self, journal: MemoryJournal, branch: MemoryFetches, engine: Engine, clock: FakeClock
-    ) -> None:
-        self.journal, self.branch, self.engine, self.clock = journal, branch, engine, clock
-        self.reconciler = Reconciler(engine, SOURCE, branch, clock)
-        self.steering = Steering(engine, journal, self.reconciler, clock)
-
-    @property
-    def applied(self) -> str:
-        deployment = self.engine.snapshot.deployment
-        return "" if deployment is None else deployment.commit
-
-    async def commit(self, policy: str) -> str:
-        commit = self.branch.commit(policy)
-        await self.reconciler.sync()
-        return commit
+class World(Operated):
+    """A replica, and what is told of it."""
 
     def said(self) -> dict[str, tuple[bool | None, str]]:
-        shown = self.reconciler.sharing.shown(self.reconciler.status, here=True)
-        return {one["name"]: (one["state"], one["reason"]) for one in shown["conditions"]}
+        return {name: told[:2] for name, told in self.conditions().items()}
 
     def message(self, name: str) -> str:
-        shown: Any = self.reconciler.sharing.shown(self.reconciler.status, here=True)
-        return next(str(one["message"]) for one in shown["conditions"] if one["name"] == name)
+        return self.conditions()[name][2]
 
 
-@contextlib.asynccontextmanager
-async def world(
+def world(
     journal: MemoryJournal | None = None, branch: MemoryFetches | None = None
-) -> AsyncIterator[World]:
-    journal, branch, clock = journal or MemoryJournal(), branch or MemoryFetches(), FakeClock()
-    engine = await Engine.open(HOME, journal, MemoryFeed(), clock)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(engine.run())
-        yield World(journal, branch, engine, clock)
-        engine.stop()
+) -> AbstractAsyncContextManager[World]:
+    return operated(World, journal=journal, branch=branch)
 
 
 @aio
