@@ -201,17 +201,16 @@ class PolicyRefused(Invalid):
 class PolicyDesk(Protocol):
     """Takes the policies of one tailnet over the API."""
 
-    async def put(self, text: str, *, author: str, over: str | None, lockout: bool) -> None:
+    async def put(self, text: str, *, author: str, over: str | None) -> None:
         """Put a policy in force.
 
         Args:
             text: of the policy file.
             author: who sent it, for the record.
             over: `state.policies.in_force` that it replaces, None for whatever it is.
-            lockout: administrators may lose all access.
 
         Raises:
-            PolicyRefused: something is wrong with it, or they would.
+            PolicyRefused: something is wrong with it.
             PolicyMoved: something else than `over` is in force.
         """
         ...

@@ -108,13 +108,8 @@ def get_policy(
     opt=needs(Scope.POLICY),
     request_max_body_size=_BODY_BYTES,
 )
-async def set_policy(
-    caller: Caller, request: ApiRequest, lockout: FromQuery[Literal["refuse", "allow"]] = "refuse"
-) -> Response[bytes]:
+async def set_policy(caller: Caller, request: ApiRequest) -> Response[bytes]:
     """Put a policy in force, whole or not at all; it passes its own tests first.
-
-    One after which an administrator's devices have no access any more is refused, unless the query
-    says `lockout=allow`.
 
     `If-Match` names what it replaces: the `ETag` of `GET`, or `ts-default` for a tailnet that never
     had a policy. A tailnet that follows a repository answers 409: its policy is changed there.
@@ -125,7 +120,7 @@ async def set_policy(
     text = await _text(request)
     over = await asyncio.to_thread(_replaced, caller.snapshot, request.headers.get("if-match"))
     try:
-        await desk.put(text, author=caller.principal.name, over=over, lockout=lockout == "allow")
+        await desk.put(text, author=caller.principal.name, over=over)
     except PolicyRefused as refused:
         return await asyncio.to_thread(_refused, caller.snapshot, text, refused)
     return await asyncio.to_thread(_shown, caller.snapshot, request, details=False)

@@ -1,26 +1,20 @@
 """A policy that comes over the API instead of with a commit: the same stages, the same record.
 
-For tailnets that follow no repository and whose operators allowed it. Of the gates only the one of
-administrators who lose all access is asked: tools that were made for another server send what their
-users decided, but nobody decides to lock themselves out without saying so.
+For tailnets that follow no repository and whose operators allowed it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime
 from typing import Final
 
 import structlog
 
 from mergescale.domain.declaration import Deployment, fingerprint
 from mergescale.gitops.errors import Transient
-from mergescale.gitops.gates import GateRefused, proposed
 from mergescale.gitops.git.messages import Found
 from mergescale.gitops.stages import Attempt
 from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
-from mergescale.plan.gates import Demand, Judgement, Limits, judge
 from mergescale.policy.policyfile import with_policy
 from mergescale.state import policies
 from mergescale.state.engine import Engine
@@ -30,9 +24,6 @@ log = structlog.get_logger()
 
 #: What history shows where a commit has its subject.
 SUBJECT: Final = "set over the API"
-#: What the record has as the reason of one that locks administrators out.
-ALLOWED: Final = "lockout=allow"
-_GATES: Final = Limits(empty=False, lockout=True, blast_percent=100.0, tests=Demand.OFF)
 
 
 class Direct:
@@ -49,19 +40,15 @@ class Direct:
         self._proving = proving or Proving(engine)
         self._clock = clock
 
-    async def put(
-        self, text: str, *, author: str, over: str | None, lockout: bool = False
-    ) -> Attempt:
+    async def put(self, text: str, *, author: str, over: str | None) -> Attempt:
         """Put a policy in force, at once and whole or not at all.
 
         Args:
             text: of the policy file; the files beside it stay as they are.
             author: who sent it, for the record.
             over: `state.policies.in_force` that it replaces, None for whatever it is.
-            lockout: administrators may lose all access.
 
         Raises:
-            GateRefused: they would.
             BadCommit: a stage refused it, or the compiler did not survive it.
             PolicyMoved: something else than `over` is in force.
             StoreUnavailable: it could not be tried, or the database did not take it.
@@ -82,12 +69,6 @@ class Direct:
             attempt = await self._proving.prepare(found, snapshot)
         except Transient as error:
             raise StoreUnavailable(error.message, help=error.help) from error
-        judged = await asyncio.to_thread(_judged, attempt, now)
-        if judged.refusing and not lockout:
-            said = "; ".join(f"{one.gate}: {one.message}" for one in judged.refusing)
-            raise GateRefused(
-                "GateRefused", said, help=f"if that is meant, send it with ?{ALLOWED}"
-            )
         deployment = Deployment(
             commit=found.commit,
             files=found.files,
@@ -96,8 +77,6 @@ class Direct:
             committed=now,
             applied=now,
             declaration=attempt.declared,
-            approved_by=author if judged.refusing else "",
-            approved_because=ALLOWED if judged.refusing else "",
         )
         decide = policies.replace(deployment, attempt.compiled, attempt.against, over=over)
         await self._engine.apply(decide)
@@ -107,10 +86,5 @@ class Direct:
             by=author,
             commit=found.commit,
             replaced="" if held is None else held.commit,
-            gates=[one.gate for one in judged.refusing],
         )
         return attempt
-
-
-def _judged(attempt: Attempt, now: datetime) -> Judgement:
-    return judge(attempt.against, proposed(attempt, now), _GATES)

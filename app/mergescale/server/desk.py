@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mergescale.api.callers import PolicyRefused
 from mergescale.gitops.direct import Direct
-from mergescale.gitops.gates import GateRefused
 from mergescale.gitops.planning import Planner
 from mergescale.gitops.stages import BadCommit
 from mergescale.kernel.ids import TailnetName
@@ -21,12 +20,10 @@ class Desk:
 
     direct: Direct
 
-    async def put(self, text: str, *, author: str, over: str | None, lockout: bool) -> None:
+    async def put(self, text: str, *, author: str, over: str | None) -> None:
         """Put a policy in force; see `Direct.put`."""
         try:
-            await self.direct.put(text, author=author, over=over, lockout=lockout)
-        except GateRefused as error:
-            raise PolicyRefused(f"{error.message}; {error.help}") from None
+            await self.direct.put(text, author=author, over=over)
         except BadCommit as error:
             found = [one.diagnostic for one in error.problems]
             raise PolicyRefused(error.message, found) from None

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +11,6 @@ from httpx import Response
 from mergescale.domain.declaration import Deployment, fingerprint
 from mergescale.domain.record import Put
 from mergescale.domain.snapshot import Snapshot
-from mergescale.domain.user import Role
 from mergescale.kernel.ids import TailnetName
 from mergescale.policy import hujson
 from mergescale.policy.policyfile import UNSET
@@ -59,19 +57,13 @@ class Followed(MemoryRepository):
         raise AssertionError("nobody asked for it")
 
 
-async def put(site: Site, text: str, *, where: str = "", **headers: str) -> Response:
+async def put(site: Site, text: str, **headers: str) -> Response:
     """Send a policy as gitops-pusher does."""
     how = {
         "content-type": "application/hujson",
         **{k.replace("_", "-"): v for k, v in headers.items()},
     }
-    return await site.operator.post(f"{ACL}{where}", content=text, headers=how)
-
-
-def held(site: Site) -> str:
-    """Return the text of the policy in force."""
-    deployment = site.snapshot.deployment
-    return "" if deployment is None else deployment.files["policy.hujson"]
+    return await site.operator.post(ACL, content=text, headers=how)
 
 
 @aio
@@ -181,37 +173,6 @@ async def test_a_policy_set_over_the_api_is_in_force_at_once() -> None:
         laptop, web = site.snapshot.names["laptop"], site.snapshot.names["web1"]
         visible = site.snapshot.access.visible(site.snapshot.slot(laptop))
         assert visible >> site.snapshot.slot(web) & 1
-
-
-@aio
-async def test_nobody_locks_administrators_out_by_accident() -> None:
-    """Refused as tools show it, and nothing changes; whoever says so may, which the record keeps."""
-    bare = world(PEOPLE)
-    alice = next(one for one in bare.users.values() if one.login == "alice@example.com")
-    async with served(step(bare, [Put(replace(alice, role=Role.ADMIN))]), by_api=True) as site:
-        assert (await put(site, POLICY)).status_code == 200
-        closed = '{"acls": []}'
-        answer = await put(site, closed)
-        why = (
-            "lockout: 1 administrator loses all access (1 of their devices had some);"
-            " if that is meant, send it with ?lockout=allow"
-        )
-        assert (answer.status_code, answer.json()) == (
-            400,
-            {"message": why, "data": [{"errors": [why]}]},
-        )
-        assert (await put(site, closed, where="?lockout=yes")).status_code == 400
-        assert held(site) == POLICY
-        # Bob, whose device nobody had let anywhere, is no administrator.
-        assert (await put(site, POLICY.replace(":22", ":80"))).status_code == 200
-        assert (await put(site, closed, where="?lockout=allow")).status_code == 200
-        deployment = site.snapshot.deployment
-        assert deployment is not None
-        assert (held(site), deployment.approved_because) == (closed, "lockout=allow")
-        assert deployment.approved_by == deployment.author
-        assert (await put(site, POLICY)).status_code == 200
-        assert site.snapshot.deployment is not None
-        assert site.snapshot.deployment.approved_by == ""
 
 
 @aio
