@@ -6,7 +6,7 @@ from datetime import UTC, date, time, tzinfo
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mergescale.gitops.freeze import Window
 from mergescale.gitops.gates import Safeguards
@@ -87,6 +87,17 @@ class FreezeSettings(BaseModel):
     first: date | None = None
     last: date | None = None
     reason: str = Field(default="", max_length=200)
+
+    @model_validator(mode="after")
+    def _holds_at_all(self) -> FreezeSettings:
+        if self.first is None or self.last is None:
+            return self
+        # Every day of the week comes within seven.
+        begin = self.first.toordinal()
+        week = range(begin, min(self.last.toordinal(), begin + 6) + 1)
+        if self.window.days.isdisjoint(date.fromordinal(day).weekday() for day in week):
+            raise ValueError("none of `days` is between `first` and `last`")
+        return self
 
     @property
     def window(self) -> Window:

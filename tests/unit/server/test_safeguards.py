@@ -84,6 +84,12 @@ def test_without_a_word_the_gates_have_their_defaults_and_nothing_is_frozen() ->
         ({"freeze": [{"from": "18:00+02:00"}]}, "the zone is `timezone`"),
         ({"freeze": [{"form": "18:00"}]}, "Extra inputs"),
         ({"gates": {"blast_percent": 101}}, "less than or equal to 100"),
+        ({"freeze": [{"first": "2026-03-30", "last": "2026-03-01"}]}, "none of `days` is between"),
+        (
+            {"freeze": [{"first": "2026-03-03", "last": "2026-03-08", "days": ["monday"]}]},
+            "none of `days` is between",
+        ),
+        ({"freeze": [{"first": date.max, "last": "2026-03-08"}]}, "none of `days` is between"),
         ({"gates": {"blast_percent": "nan"}}, "100"),
         ({"gates": {"emtpy": False}}, "Extra inputs"),
         ({"gates": {"tests": "sometimes"}}, "'require'"),

@@ -141,7 +141,7 @@ def _refused(url: str) -> Invalid:
         if "@" in urlsplit(url).netloc:
             return Invalid(
                 "an https address holds no user name or password",
-                help="use ssh with a deploy key, or an address without credentials",
+                help="leave it out, and set a token: mergescale gitops credential set",
             )
         return Invalid("the https address has no path or holds characters that are not accepted")
     if url.lower().startswith("ssh://"):
