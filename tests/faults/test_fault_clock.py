@@ -74,6 +74,8 @@ def stepped(tmp_path: Path) -> Iterator[Stepped]:
             "FAKETIME_TIMESTAMP_FILE": str(clock),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Else threads that wait for a time of that clock do not wait at all.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         },
     )
     made = Stepped(server, clock)
