@@ -31,8 +31,9 @@ demo: $(STAMP) ## two real clients, commits, a pull request, a rollback, with a 
 serve: $(STAMP) ## run the server on ./var; the first start says how to join
 	$(BIN)/mergescale serve --state-dir var
 
+# In the tree's order: the many short files of tests/unit come last, so that all workers end together.
 test: $(STAMP) ## the whole suite, real clients included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## load of thousands of clients, a table, bench/results.json (BENCH="--help" for more)
 	$(BIN)/python -m bench --date "$$(date -u +%F)" --out bench/results.json $(BENCH)
