@@ -74,6 +74,10 @@ def require_well_formed(text: str) -> None:
         raise Unreadable(wrong)
 
 
+#: SPEC(git-lfs spec): how every file begins that stands for one that lies elsewhere.
+_LFS: Final = "version https://git-lfs.github.com/spec/"
+
+
 class _Fault(Exception):
     """Where reading cannot go on; never leaves this module."""
 
@@ -91,6 +95,9 @@ def _unreadable(text: str) -> _Fault | None:
         return _Fault(at, at, f"the file is larger than {MAX_TEXT_BYTES} bytes")
     if text.startswith("\ufeff"):
         return _Fault(0, 1, "the file starts with a byte order mark", "save it as UTF-8 without")
+    if text.startswith(_LFS):
+        why = "this is a pointer of Git LFS, which is not followed, and not the text itself"
+        return _Fault(0, len(_LFS), why, "keep policy files out of Git LFS, see .gitattributes")
     if (at := text.find("\0")) >= 0:
         return _Fault(at, at + 1, "the file holds a NUL character")
     if (lone := LONE_SURROGATE.search(text)) is not None:

@@ -90,6 +90,11 @@ def test_places_count_characters_not_bytes() -> None:
         ("[1\ufeff]", "\ufeff", "character U+FEFF is not white space here"),
         ("['\x01\x02']", "'\x01\x02'", "expected a value or ], found \"'\ufffd\ufffd'\""),
         ("\ufeff{}", "\ufeff", "the file starts with a byte order mark"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            "version https://git-lfs.github.com/spec/",
+            "this is a pointer of Git LFS, which is not followed, and not the text itself",
+        ),
         ("[1]\x00", "\x00", "the file holds a NUL character"),
         ("\ud800", "\ud800", "the file is not valid UTF-8 text"),
         ("[" * (MAX_DEPTH + 1), "[", f"nested deeper than {MAX_DEPTH} levels"),
