@@ -150,7 +150,7 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
             retry=False,
             reason="Redirected",
             message="the repository's address sends elsewhere, which is not followed",
-            help="configure the address that the repository has now",
+            help="configure the address that it has now; GitLab's end in .git",
         ),
     ),
     (
