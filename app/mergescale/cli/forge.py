@@ -96,7 +96,7 @@ def _verdict(one: dict[str, Any]) -> Cell:
         return Cell("under way", Tone.DIM)
     if one["stale"]:
         return Cell(f"{one['verdict']} (stale)", Tone.DIM)
-    bad = one["verdict"] in {"conflict", "invalid", "tests fail", "not planned"}
+    bad = one["verdict"] in {"conflict", "invalid", "tests fail", "not planned", "refused"}
     return Cell(one["verdict"], Tone.BAD if bad else Tone.GOOD)
 
 

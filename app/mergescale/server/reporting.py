@@ -77,13 +77,14 @@ class Reporting:
         if held is not None and held.bound_to == self.place.api_url:
             token = {"created": time_json(held.created), "fingerprint": held.fingerprint}
         waiting, trouble = await self.letters.backlog(self.tailnet, CHANNEL)
+        asking = await self.letters.wanted(self.tailnet, proposals.CHANNEL, proposals.TROUBLE)
         return {
             "kind": str(self.place.kind),
             "apiUrl": self.place.api_url,
             "project": self.place.project,
             "token": token,
             "waiting": waiting,
-            "trouble": trouble or None,
+            "trouble": trouble or proposal.trouble(asking) or None,
         }
 
     async def give(self, words: Mapping[str, Any], *, by: str) -> None:

@@ -104,6 +104,17 @@ def recalled(letter: Letter) -> Proposal | None:
     return None
 
 
+def trouble(letter: Letter | None) -> str:
+    """Return why the forge does not say which pull requests there are; empty if it does."""
+    try:
+        match json.loads("{}" if letter is None else letter.body):
+            case {"trouble": str(why)}:
+                return why
+    except ValueError:
+        pass
+    return ""
+
+
 def shown(letters: list[Letter]) -> list[dict[str, Any]]:
     """Return the open pull requests as the API spells them, the newest number first."""
     found = [one for letter in letters if (one := recalled(letter)) is not None]

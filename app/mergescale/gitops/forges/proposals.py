@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 #: The outbox's channel of what is known of pull requests.
 CHANNEL: Final = "pulls"
+#: The key there of why the forge does not say which there are.
+TROUBLE: Final = "trouble"
 #: What stands in a comment while its plan is of yesterday.
 STALE: Final = (
     "> **Stale**: the branch or the devices have changed since. It is planned again soon."
@@ -124,7 +126,8 @@ class Proposals:
         self._reminded_s = -inf
         self._known: dict[int, Proposal] = {}
         self._left = False
-        self._trouble = ""
+        #: Not known at first: another replica may have told of one.
+        self._trouble: str | None = None
 
     def listen(self, _before: Status, after: Status) -> None:
         """Take note that there was a look; for `Reconciler.listeners`."""
@@ -141,12 +144,12 @@ class Proposals:
                 try:
                     await self.turn(clock, outbox)
                     failures = 0
-                    self._tell("")
+                    self._tell("", outbox)
                     await asyncio.sleep(SPACING_S)
                     await self._rest(clock)
                 except (Retry, Undeliverable) as error:
                     failures += 1
-                    self._tell(error.message)
+                    self._tell(error.message, outbox)
                     await asyncio.sleep(pause_s(error, failures))
                 except Exception:
                     # A round that breaks must end neither the rounds nor the server.
@@ -291,9 +294,11 @@ class Proposals:
             async with asyncio.timeout(max(pause_s, 0.0)):
                 await self._looked.wait()
 
-    def _tell(self, trouble: str) -> None:
-        """Log what changed: a lasting trouble is worth one line, not one for each round."""
+    def _tell(self, trouble: str, outbox: Says) -> None:
+        """Tell what changed: a lasting trouble is worth one line, not one for each round."""
         before, self._trouble = self._trouble, trouble
+        if trouble != before:
+            outbox.say(CHANNEL, TROUBLE, {"trouble": trouble})
         if trouble and trouble != before:
             log.warning("pulls.trouble", tailnet=self._engine.snapshot.tailnet, why=trouble)
         elif before and not trouble:

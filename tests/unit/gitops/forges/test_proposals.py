@@ -13,8 +13,16 @@ import pytest
 from mergescale.gitops.errors import ReconcileError, Stalled, Transient
 from mergescale.gitops.forges import proposals, verdicts
 from mergescale.gitops.forges.port import Note, Pull, Said, State
-from mergescale.gitops.forges.proposal import shown
-from mergescale.gitops.forges.proposals import CHANNEL, GAVE_UP, MAX_TRIALS, STALE, Proposals, Terms
+from mergescale.gitops.forges.proposal import shown, trouble
+from mergescale.gitops.forges.proposals import (
+    CHANNEL,
+    GAVE_UP,
+    MAX_TRIALS,
+    STALE,
+    TROUBLE,
+    Proposals,
+    Terms,
+)
 from mergescale.gitops.forges.reporter import Reporter, Words
 from mergescale.gitops.forges.reports import Check, Report
 from mergescale.gitops.git.messages import Found, Merged
@@ -379,6 +387,32 @@ async def test_what_was_planned_before_a_restart_is_not_planned_again() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert here.forge.tried.count("7") == 1
+
+
+@aio
+async def test_operators_can_see_why_no_pull_request_is_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At every replica, until the forge answers; what is no letter of ours is no trouble."""
+    monkeypatch.setattr(proposals, "_FIRST_RETRY_S", 0.0)
+
+    async with world() as here:
+
+        def why() -> str:
+            kept = here.letters.kept.get((HOME, CHANNEL, TROUBLE))
+            return trouble(None if kept is None else kept.letter)
+
+        here.forge.trouble = Retry("the forge refuses it to this token (403)")
+        task = asyncio.create_task(here.proposals.run(here.clock, here.outbox, here.letters))
+        await until(lambda: why() == "the forge refuses it to this token (403)")
+        here.forge.trouble = None
+        await until(lambda: why() == "")
+        assert await here.listed() == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        kept = here.letters.kept[HOME, CHANNEL, TROUBLE]
+        kept.letter = replace(kept.letter, body="{")
+        assert why() == ""
 
 
 @aio
