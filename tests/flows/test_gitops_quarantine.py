@@ -71,6 +71,18 @@ def test_bad_objects_are_refused_as_often_as_they_are_fetched(tmp_path: Path) ->
     assert looking.look(known=second, applied=first) == Unchanged(second)
 
 
+def test_the_state_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `mergescale serve --state-dir var`; nothing is made anywhere else."""
+    repository = Repository(tmp_path / "repo")
+    first = repository.commit(GOOD)
+    monkeypatch.chdir(tmp_path)
+    looking = looker(repository.path, Path("var"))
+    assert looking.finds().commit == first
+    assert beside(looking) == {"policy.git", "policy.git-lock", "policy.home"}
+    second = repository.commit(BETTER)
+    assert looking.finds(known=first, applied=first).commit == second
+
+
 def test_only_what_is_new_is_transferred_and_the_rest_is_borrowed(tmp_path: Path) -> None:
     """The quarantine builds on the store: each commit adds one small pack."""
     repository = Repository(tmp_path / "repo")

@@ -50,6 +50,8 @@ class Fetcher:
         self._demands = demands or Demands()
         #: The demands and what the keys' files held at the last look, empty before the first.
         self._trusted = ""
+        # The child, and git, work in other folders.
+        store = store.absolute()
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         cleared(folder_of(store))
         self._lender = lender

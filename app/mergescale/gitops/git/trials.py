@@ -48,7 +48,7 @@ class Trials(Fetcher):
     ) -> None:
         # In a folder of its own: what lies beside the store during a look is removed afterwards.
         super().__init__(source, base.parent / "trials" / base.name, demands, lender)
-        self._base = base
+        self._base = base.absolute()
 
     async def attempt(self, ref: str) -> Merged:
         """Merge what the ref names into the branch as it was fetched last.
