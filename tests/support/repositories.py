@@ -130,7 +130,7 @@ def _data(content: bytes) -> bytes:
 
 
 class MemoryFetches:
-    """The in-memory twin of ``gitops.child.Fetcher``: a branch that is a list of commits.
+    """The in-memory twin of ``gitops.git.child.Fetcher``: a branch that is a list of commits.
 
     Attributes:
         commits: id -> files, oldest first; the last one is the tip.

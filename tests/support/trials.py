@@ -1,4 +1,4 @@
-"""The in-memory twin of ``gitops.containment.Trials``: a compiler that survives what it is told to."""
+"""In-memory twin of ``gitops.trying.containment.Trials``: a compiler that survives what it is told to."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class WentBack(Protocol):
 
 
 class Approves(Protocol):
-    """Lets commits pass gates and freeze windows; `gitops.approving.Approving`."""
+    """Lets commits pass gates and freeze windows; `gitops.operators.approving.Approving`."""
 
     async def approve(
         self, commit: str, *, reason: str, by: str, newest: str, plan: str = ""
@@ -68,7 +68,7 @@ class Approves(Protocol):
 
 
 class Overrides(Protocol):
-    """Has policies in force in place of the repository's; `gitops.overriding.Overrides`."""
+    """Has policies in force in place of the repository's; `gitops.operators.overriding.Overrides`."""
 
     async def put(self, text: str, *, reason: str, by: str, lasting: timedelta) -> object:
         """Put one in force, for a while."""
@@ -80,7 +80,7 @@ class Overrides(Protocol):
 
 
 class Steers(Protocol):
-    """Does what operators want of following a repository; `gitops.steering.Steering`."""
+    """Does what operators want of following a repository; `gitops.operators.steering.Steering`."""
 
     @property
     def approving(self) -> Approves:

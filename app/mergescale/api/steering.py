@@ -16,7 +16,7 @@ from mergescale.plan.redaction import Redaction, redacted
 
 #: LIMIT: a year; what is to last longer is meant for good.
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
-#: LIMIT: `gitops.overriding.LONGEST`, which layers keep apart.
+#: LIMIT: `gitops.operators.overriding.LONGEST`, which layers keep apart.
 _LONGEST_S: Final = 604_800
 
 

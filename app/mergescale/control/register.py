@@ -47,7 +47,7 @@ from mergescale.wire.tailcfg.users import User as WireUser
 
 #: LIMIT: how long a follow-up is held. The client asks again at once, with the same URL.
 HOLD_S: Final = 600.0
-#: Where the AuthURL's page is; ``web.register`` serves it.
+#: Where the AuthURL's page is; ``web.logins`` serves it.
 LOGIN_PATH: Final = "/register/"
 
 
