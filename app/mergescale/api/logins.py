@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
@@ -14,17 +14,14 @@ from mergescale.api import device
 from mergescale.api.callers import Authenticated, Caller
 from mergescale.api.device import Device
 from mergescale.api.openapi import ERRORS
-from mergescale.domain.login import LoginState, PendingLogin
+from mergescale.domain.login import PendingLogin, Standing, standing
 from mergescale.domain.snapshot import Snapshot
-from mergescale.domain.sshcheck import SshCheck
 from mergescale.identity.fingerprint import fingerprint
 from mergescale.identity.secrets import ID_BYTES, stable_id
-from mergescale.kernel.errors import NotFound, RemoteProtocolError
+from mergescale.kernel.errors import NotFound
 from mergescale.kernel.ids import LoginId
 from mergescale.state import logins
-from mergescale.wire.tailcfg.hostinfo import Hostinfo, decode_hostinfo
-
-State = Literal["pending", "approved", "rejected", "expired"]
+from mergescale.wire.tailcfg.hostinfo import stored_hostinfo
 
 
 class Login(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -40,7 +37,7 @@ class Login(Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     id: str
-    state: State
+    state: Standing
     hostname: str
     os: str
     client_version: str
@@ -124,11 +121,11 @@ def _login_of(caller: Authenticated, login_id: str) -> PendingLogin:
 
 
 def _render(snapshot: Snapshot, login: PendingLogin, now: datetime) -> Login:
-    said = _said(login.hostinfo)
+    said = stored_hostinfo(login.hostinfo)
     node = None if login.node is None else snapshot.nodes.get(login.node)
     return Login(
         id=login.id,
-        state=state_of(login, now),
+        state=standing(login.state, login.expires, now),
         hostname=said.hostname,
         os=said.os,
         client_version=said.ipn_version,
@@ -141,21 +138,3 @@ def _render(snapshot: Snapshot, login: PendingLogin, now: datetime) -> Login:
         expires=login.expires,
         node_id=UNSET if node is None else node.stable_id,
     )
-
-
-def state_of(login: PendingLogin | SshCheck, now: datetime) -> State:
-    """Return where it stands at a time."""
-    match login.state:
-        case LoginState.PENDING:
-            return "pending" if now < login.expires else "expired"
-        case LoginState.APPROVED:
-            return "approved"
-        case LoginState.REJECTED:
-            return "rejected"
-
-
-def _said(hostinfo: bytes) -> Hostinfo:
-    try:
-        return decode_hostinfo(hostinfo)
-    except RemoteProtocolError:
-        return Hostinfo()

@@ -11,8 +11,8 @@ from litestar.params import FromPath
 from msgspec import UNSET, Struct, UnsetType
 
 from mergescale.api.callers import Authenticated, Caller
-from mergescale.api.logins import State, state_of
 from mergescale.api.openapi import ERRORS
+from mergescale.domain.login import Standing, standing
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.kernel.errors import NotFound
@@ -32,7 +32,7 @@ class Check(Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     id: str
-    state: State
+    state: Standing
     user: str
     source: str
     target: str
@@ -92,7 +92,7 @@ def _render(snapshot: Snapshot, check: SshCheck, now: datetime) -> Check:
     source, target = (snapshot.nodes.get(one) for one in (check.source, check.target))
     return Check(
         id=check.id,
-        state=state_of(check, now),
+        state=standing(check.state, check.expires, now),
         user="" if user is None else user.login,
         source="" if source is None else source.name,
         target="" if target is None else target.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from mergescale.kernel.ids import LoginId, NodeId
 from mergescale.kernel.keys import MachineKey, NodeKey
@@ -16,6 +17,21 @@ class LoginState(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
     REJECTED = "rejected"
+
+
+#: What is told of what waits for a person.
+Standing = Literal["pending", "approved", "rejected", "expired"]
+
+
+def standing(state: LoginState, expires: datetime, now: datetime) -> Standing:
+    """Return where it stands at a time; what nobody decided until it expires has expired."""
+    match state:
+        case LoginState.PENDING:
+            return "pending" if now < expires else "expired"
+        case LoginState.APPROVED:
+            return "approved"
+        case LoginState.REJECTED:
+            return "rejected"
 
 
 @dataclass(frozen=True, slots=True)

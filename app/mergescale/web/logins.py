@@ -15,16 +15,15 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from mergescale.domain.login import LoginState, PendingLogin
+from mergescale.domain.login import PendingLogin, Standing, standing
 from mergescale.domain.snapshot import Snapshot
 from mergescale.identity.fingerprint import fingerprint
 from mergescale.kernel.clock import Clock
-from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.kernel.ids import LoginId
 from mergescale.state.logins import LIFE
 from mergescale.state.tailnets import Tailnets
 from mergescale.web.pages import Pages
-from mergescale.wire.tailcfg.hostinfo import Hostinfo, decode_hostinfo
+from mergescale.wire.tailcfg.hostinfo import stored_hostinfo
 
 _LIFE: Final = f"{LIFE // timedelta(minutes=1)} minutes"
 
@@ -34,14 +33,13 @@ class LoginView:
     """What the page tells of a login.
 
     Attributes:
-        state: ``pending``, ``approved``, ``rejected`` or ``expired``.
         fingerprint: of the machine's key; ``mergescale auth`` shows the same.
         requested_tags: what the device asks to be tagged with, unchecked.
         node: name of the node it became, empty if it did not or is gone again.
     """
 
     id: str
-    state: str
+    state: Standing
     hostname: str
     os: str
     client: str
@@ -70,12 +68,11 @@ def login_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
 
 def view(snapshot: Snapshot, login: PendingLogin, now: datetime) -> LoginView:
     """Return what is told of a login at a time."""
-    said = _said(login.hostinfo)
+    said = stored_hostinfo(login.hostinfo)
     node = None if login.node is None else snapshot.nodes.get(login.node)
-    expired = login.state is LoginState.PENDING and login.expires <= now
     return LoginView(
         id=login.id,
-        state="expired" if expired else str(login.state),
+        state=standing(login.state, login.expires, now),
         hostname=said.hostname,
         os=" ".join(filter(None, (said.os, said.os_version))),
         client=said.ipn_version,
@@ -85,10 +82,3 @@ def view(snapshot: Snapshot, login: PendingLogin, now: datetime) -> LoginView:
         expires=login.expires,
         node="" if node is None else f"{node.name}.{snapshot.magic_dns_suffix}",
     )
-
-
-def _said(hostinfo: bytes) -> Hostinfo:
-    try:
-        return decode_hostinfo(hostinfo)
-    except RemoteProtocolError:
-        return Hostinfo()

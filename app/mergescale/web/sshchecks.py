@@ -14,7 +14,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from mergescale.domain.login import LoginState
+from mergescale.domain.login import Standing, standing
 from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.sshcheck import SshCheck
 from mergescale.kernel.clock import Clock
@@ -31,12 +31,11 @@ class CheckView:
     """What the page tells of a check.
 
     Attributes:
-        state: ``pending``, ``approved``, ``rejected`` or ``expired``.
         user: login of whoever owns the source; empty if it is gone, as for the names.
     """
 
     id: str
-    state: str
+    state: Standing
     user: str
     source: str
     target: str
@@ -64,10 +63,9 @@ def check_handler(pages: Pages, tailnets: Tailnets, clock: Clock) -> HTTPRouteHa
 def view(snapshot: Snapshot, check: SshCheck, now: datetime) -> CheckView:
     """Return what is told of a check at a time."""
     user = snapshot.users.get(check.user)
-    expired = check.state is LoginState.PENDING and check.expires <= now
     return CheckView(
         id=check.id,
-        state="expired" if expired else str(check.state),
+        state=standing(check.state, check.expires, now),
         user="" if user is None else user.login,
         source=_name(snapshot, check.source),
         target=_name(snapshot, check.target),

@@ -189,6 +189,14 @@ def decode_hostinfo(raw: bytes) -> Hostinfo:
     return convert(read_hostinfo(parse_json(raw)), Hostinfo)
 
 
+def stored_hostinfo(raw: bytes) -> Hostinfo:
+    """Return the typed view of a Hostinfo that was kept; of bytes that are none, one of nothing."""
+    try:
+        return decode_hostinfo(raw)
+    except RemoteProtocolError:
+        return Hostinfo()
+
+
 def canonical(raw: bytes) -> bytes:
     """Return a Hostinfo's JSON with Go's keys, sorted, without nulls; unknown members are kept."""
     return decode_hostinfo(raw).raw

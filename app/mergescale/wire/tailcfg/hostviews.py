@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from msgspec import UNSET, UnsetType, field, structs
 
-from mergescale.kernel.errors import RemoteProtocolError
 from mergescale.wire.tailcfg.encode import encode, plain
-from mergescale.wire.tailcfg.hostinfo import Hostinfo, Location, decode_hostinfo
+from mergescale.wire.tailcfg.hostinfo import Hostinfo, Location, stored_hostinfo
 from mergescale.wire.tailcfg.names import Wire
 
 #: LIMIT: the longest text a peer gets to see of another; RFC 1035 names have 253 characters.
@@ -85,20 +84,13 @@ def peer_view(raw: bytes) -> bytes:
     Safe for Rust (no escapes, no nulls). Bytes that are no Hostinfo give ``{}``: one bad row must
     not break the maps of everyone else (spec 9.3, pitfall 47).
     """
-    return encode(PeerHostinfo(**_shared(_stored(raw))))
+    return encode(PeerHostinfo(**_shared(stored_hostinfo(raw))))
 
 
 def self_view(raw: bytes) -> bytes:
     """Return the JSON for the self Node's Hostinfo of a stored Hostinfo."""
-    hostinfo = _stored(raw)
+    hostinfo = stored_hostinfo(raw)
     return encode(SelfHostinfo(**_shared(hostinfo), routable_ips=hostinfo.routable_ips))
-
-
-def _stored(raw: bytes) -> Hostinfo:
-    try:
-        return decode_hostinfo(raw)
-    except RemoteProtocolError:
-        return Hostinfo()
 
 
 def _shared(hostinfo: Hostinfo) -> dict[str, Any]:
