@@ -40,7 +40,7 @@ KEPT: Final = timedelta(days=30)
 #: LIMIT: what is said while the database takes nothing; the oldest goes first.
 MAX_NOTED: Final = 4096
 _FIRST_RETRY_S: Final = 1.0
-_LONGEST_RETRY_S: Final = 600.0
+LONGEST_RETRY_S: Final = 600.0
 #: LIMIT: what the outside may ask us to wait.
 _LONGEST_WAIT_S: Final = 3600.0
 _TIDY_S: Final = 3600.0
@@ -60,16 +60,23 @@ class Retry(MergescaleError):
     Attributes:
         after_s: what the outside asked us to wait; None if it did not.
         everything: whether it is the channel that fails, and not this letter.
+        longest_s: pauses do not grow beyond it; where somebody is about to mend it.
     """
 
     code = "outbox.retry"
 
     def __init__(
-        self, message: str, *, after_s: float | None = None, everything: bool = False
+        self,
+        message: str,
+        *,
+        after_s: float | None = None,
+        everything: bool = False,
+        longest_s: float = LONGEST_RETRY_S,
     ) -> None:
         super().__init__(message)
         self.after_s = after_s
         self.everything = everything
+        self.longest_s = longest_s
 
 
 class Undeliverable(MergescaleError):
@@ -322,7 +329,7 @@ class Outbox:
         """Note a delivery that failed; return how long the channel is to rest, if it is."""
         channel.failures += 1
         doublings = channel.failures if error.everything else letter.attempts + 1
-        wait_s = self._backoff_s(doublings - 1)
+        wait_s = min(self._backoff_s(doublings - 1), error.longest_s)
         if error.after_s is not None:
             # At least what was asked for; the jitter comes on top of it.
             wait_s = min(error.after_s, _LONGEST_WAIT_S) * (1 + _JITTER * self._pace.chance() / 2)
@@ -341,7 +348,7 @@ class Outbox:
 
     def _backoff_s(self, failures: int) -> float:
         """Return how long to wait after so many failures before this one."""
-        wait_s: float = min(_FIRST_RETRY_S * 2 ** min(failures, 16), _LONGEST_RETRY_S)
+        wait_s: float = min(_FIRST_RETRY_S * 2 ** min(failures, 16), LONGEST_RETRY_S)
         return wait_s * (1 + _JITTER * (self._pace.chance() - 0.5))
 
     async def _rest(self, channel: _Channel, left_s: float) -> None:

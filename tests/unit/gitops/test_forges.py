@@ -265,7 +265,7 @@ BUSY = [
         30,
     ),
     (Fault(429, {"retry-after": "soon, \x7f"}), "the forge asks to wait", 60),
-    (Fault(401), "the forge refuses the token (401)", 30),
+    (Fault(401), "the forge refuses the token (401)", None),
     (Fault(500), "the forge is in trouble (500)", None),
     (Fault(0), "the forge could not be reached", None),
     (
@@ -291,6 +291,7 @@ def test_trouble_says_when_to_come_back(
                 await forge.set_status(tip(standing), Said("a", State.SUCCESS, "", ""))
         error = failed.value
         assert (error.message, error.everything, error.after_s) == (message, True, after_s)
+        assert (error.longest_s < 60) is (fault.status == 401)
 
     check()
 
@@ -422,8 +423,9 @@ async def test_a_token_is_only_for_the_address_it_was_given_for() -> None:
         FORGE, "https://one.example.com", given({"kind": "token", "token": "t"}, Kind.GITHUB)
     )
     forge = forge_of(ForgePlace(Kind.GITHUB, "https://two.example.com", "a/b"), vault, FakeClock())
-    with pytest.raises(Retry, match="there is no token of the forge"):
+    with pytest.raises(Retry, match="there is no token of the forge") as failed:
         await forge.open_pulls("main")
+    assert failed.value.longest_s <= 5, "somebody is about to set one"
     assert vault.kept == {}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from mergescale.domain.letter import Letter
 from mergescale.gitops.outbox import KEPT, MAX_NOTED, Retry, Undeliverable
 from mergescale.gitops.watch import Pace
@@ -87,20 +89,35 @@ async def test_an_equal_state_is_no_news() -> None:
     assert outside.heard == [("a", "success"), ("a", "failure")]
 
 
-@aio
-async def test_what_fails_is_tried_again_with_growing_pauses() -> None:
-    """A remote that is away is left alone longer each time; nothing overtakes meanwhile."""
-    away = [Retry("away", everything=True) for _ in range(4)]
-    outside, letters, clock = Outside(*away), MemoryLetters(), FakeClock()
-    pauses = Pauses(clock)
-    async with working(letters, clock, pace=pauses.pace) as outbox:
-        outbox.register("forge", outside.deliver)
-        outbox.say("forge", "a", say("success"))
-        outbox.say("forge", "b", say("success"))
-        await turns()
-        async with dispatching(outbox):
-            await until(lambda: len(outside.heard) == 2)
-    assert [one for one in pauses.slept_s if one] == [1.0, 2.0, 4.0, 8.0]
+@pytest.mark.parametrize(
+    ("refusal", "pauses_s"),
+    [
+        (Retry("away", everything=True), [1.0, 2.0, 4.0, 8.0]),
+        (Retry("no token", everything=True, longest_s=3.0), [1.0, 2.0, 3.0, 3.0]),
+    ],
+)
+def test_what_fails_is_tried_again_with_growing_pauses(
+    refusal: Retry, pauses_s: list[float]
+) -> None:
+    """A remote that is away is left alone longer each time, to what the delivery says at most.
+
+    Nothing overtakes meanwhile.
+    """
+
+    @aio
+    async def check() -> None:
+        outside, letters, clock = Outside(*[refusal] * 4), MemoryLetters(), FakeClock()
+        pauses = Pauses(clock)
+        async with working(letters, clock, pace=pauses.pace) as outbox:
+            outbox.register("forge", outside.deliver)
+            outbox.say("forge", "a", say("success"))
+            outbox.say("forge", "b", say("success"))
+            await turns()
+            async with dispatching(outbox):
+                await until(lambda: len(outside.heard) == 2)
+        assert [one for one in pauses.slept_s if one] == pauses_s
+
+    check()
 
 
 @aio

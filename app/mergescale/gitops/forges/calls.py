@@ -17,7 +17,7 @@ from mergescale.kernel.clock import Clock
 MAX_ANSWER_BYTES: Final = 16 << 20
 #: LIMIT: one call, from connecting to the last byte.
 CALL_S: Final = 30.0
-#: Seconds after which a token that was refused is shown again.
+#: LIMIT: seconds after which a token that was refused is shown again, or the next one.
 _REFUSED_S: Final = 30.0
 
 #: What says that a comment is gone, or is somebody else's.
@@ -94,9 +94,8 @@ class Calls:
                 wait_s = USUAL_S if wait_s is None else wait_s
                 return Retry("the forge asks to wait", after_s=wait_s, everything=True)
             case 401:
-                # Not later and later: somebody is about to set another one.
                 refused = "the forge refuses the token (401)"
-                return Retry(refused, after_s=_REFUSED_S, everything=True)
+                return Retry(refused, everything=True, longest_s=_REFUSED_S)
             case 403:
                 # It may do other things: e.g. comment, but set no status of a protected branch.
                 return Retry("the forge refuses it to this token (403)")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mergescale.gitops.forges.calls import NOT_OURS, Calls
+from mergescale.gitops.forges.calls import Calls
 
 #: LIMIT: pages that are looked through for it; after that another one is written.
 _PAGES: Final = 50
+#: Whatever a forge says to a token that may not ask whose it is; 401 is one that it does not know.
+_NOT_TOLD: Final = frozenset(range(402, 500))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ async def upsert(talks: Talks, number: int, marker: str, body: str) -> None:
 
 async def user(calls: Calls) -> Author | None:
     """Return whose the token is, as all of the forges tell at ``/user``; None if it may not know."""
-    answer = await calls.ask("GET", "/user", fine=NOT_OURS)
+    answer = await calls.ask("GET", "/user", fine=_NOT_TOLD)
     match answer.value:
         case {"id": int(number)} if answer.is_fine:
             return Author(user=number)

@@ -319,8 +319,11 @@ def _untried(error: Stalled) -> Judged:
 
 def pause_s(error: Retry | Undeliverable, failures: int) -> float:
     """Return how long to leave the forge alone; it may ask for an hour at most."""
-    asked = error.after_s if isinstance(error, Retry) else None
-    return _backoff_s(failures) if asked is None else bounded_s(asked)
+    if not isinstance(error, Retry):
+        return _backoff_s(failures)
+    if error.after_s is not None:
+        return bounded_s(error.after_s)
+    return min(_backoff_s(failures), error.longest_s)
 
 
 def _backoff_s(failures: int) -> float:

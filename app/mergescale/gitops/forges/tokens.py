@@ -24,7 +24,7 @@ from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Invalid
 from mergescale.state.ports import StoreUnavailable
 
-#: Seconds after which it is looked again for a token that nobody set yet.
+#: LIMIT: seconds after which it is looked again for a token that nobody set yet.
 _UNSET_S: Final = 2.0
 #: What the token of an app may do, and no more.
 _PERMISSIONS: Final = {"statuses": "write", "checks": "write", "pull_requests": "write"}
@@ -106,8 +106,8 @@ class Tokens:
         except HeldDamaged:
             raise Retry("the stored token of the forge is damaged", everything=True) from None
         if kept is None:
-            # Costs nobody anything to ask, and somebody is about to set it.
-            raise Retry("there is no token of the forge", after_s=_UNSET_S, everything=True)
+            # To look for it costs nobody anything.
+            raise Retry("there is no token of the forge", everything=True, longest_s=_UNSET_S)
         try:
             return msgspec.json.decode(kept, type=Token | GithubApp)
         except (msgspec.DecodeError, UnicodeDecodeError):

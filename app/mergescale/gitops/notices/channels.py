@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 #: LIMIT: bytes of a secret that an operator gives; a URL or a password.
 MAX_SECRET_BYTES: Final = 4096
+#: LIMIT: seconds after which it is looked again for a secret that nobody set yet.
+_UNSET_S: Final = 2.0
 _ID_BYTES: Final = 4
 _SECRET_BYTES: Final = 32
 
@@ -170,6 +172,7 @@ class Channels:
             raise Retry(
                 f"the channel has no secret: mergescale gitops notify secret {channel.name}",
                 everything=True,
+                longest_s=_UNSET_S,
             )
         return value.decode("utf-8", "replace")
 

@@ -346,6 +346,7 @@ async def test_what_is_too_much_work_is_given_up_until_it_is_pushed_to_again() -
         (Retry("hostile", after_s=1e12), 1, 3600.0),
         (Retry("away"), 1, 1.0),
         (Retry("away"), 30, 600.0),
+        (Retry("no token", longest_s=2.0), 30, 2.0),
         (Undeliverable("no"), 3, 4.0),
     ],
 )

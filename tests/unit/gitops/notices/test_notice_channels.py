@@ -387,8 +387,10 @@ async def test_a_secret_is_for_one_place() -> None:
         assert (await here.told())[0]["secretSince"] == "2026-01-01T00:00:00Z"
         moved = channels(to(receiver, url=f"{receiver.url}/other"), vault=vault)
         assert (await moved.told())[0]["secretSince"] is None
-        with pytest.raises(Retry, match="the channel has no secret: mergescale gitops notify"):
+        wanted = "the channel has no secret: mergescale gitops notify"
+        with pytest.raises(Retry, match=wanted) as failed:
             await moved.deliveries["ops"]("branch", BODY)
+        assert failed.value.longest_s <= 5, "somebody is about to give one"
         assert (vault.kept, receiver.took) == ({}, [])
 
 
