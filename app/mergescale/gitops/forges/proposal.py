@@ -41,7 +41,8 @@ class Proposal:
         since: when this was found.
         basis: None before the first plan.
         comment: as it was said last, without the mark of staleness; empty after a restart.
-        planned_s: when, by the monotonic clock.
+        planned_s: when it was tried last, by the monotonic clock.
+        failures: trials of this head in a row that did not end, for which it may be to blame.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Proposal:
     basis: Basis | None = None
     comment: str = field(default="", compare=False)
     planned_s: float = field(default=-inf, compare=False)
+    failures: int = field(default=0, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API spells it."""

@@ -27,6 +27,7 @@ from mergescale.gitops.forges.proposal import Basis, Proposal, first, recalled, 
 from mergescale.gitops.forges.reporter import Reporter
 from mergescale.gitops.forges.reports import Check, Report, pending, skipped, unreached
 from mergescale.gitops.forges.verdicts import Judged, Judging, Tried, read
+from mergescale.gitops.git.excess import TOO_LARGE
 from mergescale.gitops.git.trials import Tries
 from mergescale.gitops.outbox import Retry, Says, Undeliverable
 from mergescale.gitops.status import Status
@@ -63,8 +64,10 @@ SPACING_S: Final = 1.0
 _FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 600.0
 _CHECKS: Final = (Check.VALIDATE, Check.TEST, Check.PLAN)
-#: The verdict on what the compiler did not survive; only another head is planned again.
+#: The verdict on what is too large, or the compiler did not survive; only another head is tried.
 GAVE_UP: Final = "gave up"
+#: Reasons for which a trial did not end, and which may lie in what the pull request brings.
+_ITS_OWN: Final = frozenset({"Timeout", "WorkerFailed", "GitEnded"})
 _FORK: Final = "not planned: it comes from a fork"
 
 
@@ -203,12 +206,18 @@ class Proposals:
                 self._say(pull, skipped(check, _FORK))
             told = first(pull, clock.now())
             return replace(told, verdict="not planned: fork", basis=basis)
-        if before is None or before.basis is None or before.basis.head != pull.head:
+        if before is None or before.head != pull.head:
+            return None
+        since_s = clock.monotonic() - before.planned_s
+        if before.failures and since_s < _backoff_s(before.failures):
+            # Whoever opens one whose trial never ends must not keep the server at it.
+            return before
+        if before.basis is None:
             return None
         if before.basis == basis or before.verdict == GAVE_UP:
             # What was too much work is not done again with each device that comes or goes.
             return before
-        if clock.monotonic() - before.planned_s >= self._terms.replan_s:
+        if since_s >= self._terms.replan_s:
             return None
         if not before.stale and before.comment:
             self._reporter.comment(pull.number, _marked(before.comment))
@@ -238,8 +247,13 @@ class Proposals:
             log.warning("pulls.not-tried", number=pull.number, why=error.message)
             for check in _CHECKS:
                 self._say(pull, pending(check, f"tried again: {error.message}"))
-            # With the next round: what it is of is not noted.
-            return replace(proposal, stale=proposal.basis is not None, planned_s=clock.monotonic())
+            # With the next round, or ever later: what it is of is not noted.
+            return replace(
+                proposal,
+                stale=proposal.basis is not None,
+                planned_s=clock.monotonic(),
+                failures=proposal.failures + (error.reason in _ITS_OWN),
+            )
         except Exception:
             # One pull request that breaks the server must not end the others, nor come back.
             log.exception("pulls.broke", number=pull.number)
@@ -259,6 +273,7 @@ class Proposals:
             basis=basis,
             comment=found.comment,
             planned_s=clock.monotonic(),
+            failures=0,
         )
 
     def _say(self, pull: Pull, report: Report) -> None:
@@ -313,7 +328,8 @@ def _untried(error: Stalled) -> Judged:
     """Return what is said of a pull request that nobody can merge for trial, or plan."""
     words = f"not reached: {error.message}"
     reports: tuple[Report, ...] = tuple(unreached(check, words) for check in _CHECKS)
-    verdict = GAVE_UP if isinstance(error, Contained) else "not planned"
+    much = isinstance(error, Contained) or error.reason == TOO_LARGE
+    verdict = GAVE_UP if much else "not planned"
     return Judged(verdict, "", "", reports)
 
 

@@ -11,6 +11,8 @@ from typing import Final
 from mergescale.gitops.git.limits import CPU_S, Limits, allocations
 from mergescale.gitops.git.messages import Failed
 
+#: The reason of everything here.
+TOO_LARGE: Final = "TooLarge"
 _HELP: Final = "keep the policy in a repository of its own, or raise the limit in the configuration"
 
 
@@ -35,7 +37,7 @@ def excess(limit: str, found: str, most: int) -> Failed:
         most: what would have been accepted.
     """
     message = f"{found}; limits.{limit} is {most}"
-    return Failed(retry=False, reason="TooLarge", message=message, help=_HELP)
+    return Failed(retry=False, reason=TOO_LARGE, message=message, help=_HELP)
 
 
 def talked(most: int, limits: Limits) -> Failed:
@@ -43,7 +45,7 @@ def talked(most: int, limits: Limits) -> Failed:
     if most == limits.refs_bytes:
         return excess("refs_bytes", "the remote said more than was asked for", most)
     message = f"the new commits and their messages have more than {most} bytes"
-    return Failed(retry=False, reason="TooLarge", message=message, help="write shorter messages")
+    return Failed(retry=False, reason=TOO_LARGE, message=message, help="write shorter messages")
 
 
 _ALLOCATION = re.compile(r"attempting to allocate (\d+) over limit (\d+)")
@@ -63,8 +65,8 @@ def passed(stderr: str, limits: Limits) -> Failed | None:
         return excess("transfer_bytes", f"the transfer was stopped at {most} bytes", most)
     if _OVER_CPU.search(stderr):
         message = f"unpacking the repository took more than {CPU_S} s of processor time"
-        return Failed(retry=False, reason="TooLarge", message=message, help=_HELP)
+        return Failed(retry=False, reason=TOO_LARGE, message=message, help=_HELP)
     if _OVER_STACK.search(stderr):
         message = "folders are nested deeper than git can follow"
-        return Failed(retry=False, reason="TooLarge", message=message, help=_HELP)
+        return Failed(retry=False, reason=TOO_LARGE, message=message, help=_HELP)
     return None

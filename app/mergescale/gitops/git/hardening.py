@@ -32,6 +32,8 @@ HARDENED: Final[tuple[str, ...]] = (
     "gc.packRefs=false",
     "maintenance.auto=false",
     "maintenance.autoDetach=false",
+    # Of files that were removed and added in a pull request, each is compared with each.
+    "merge.renameLimit=1000",
     "pack.threads=1",
     "pack.windowMemory=64m",
     "protocol.allow=never",

@@ -274,7 +274,8 @@ def test_a_status_has_figures_that_stay_as_devices_come_and_go(
     ("policy", "states", "verdict"),
     [
         (None, ["error", "error", "failure"], "conflict"),
-        (Stalled("TooLarge", "it is too large"), ["error"] * 3, "not planned"),
+        (Stalled("TooLarge", "it is too large"), ["error"] * 3, GAVE_UP),
+        (Stalled("BadObjects", "it is broken"), ["error"] * 3, "not planned"),
         (Transient("Unreachable", "away"), ["pending"] * 3, None),
         ('{"acls": [], "tests": [{"src": "a@b.c", "accept": ["a@b.c:22"]}]}', ["success", "failure", "error"], "tests fail"),
     ],
@@ -337,6 +338,34 @@ async def test_what_is_too_much_work_is_given_up_until_it_is_pushed_to_again() -
         head = here.forge.open(7, GOOD)
         await here.turn()
         assert here.states(head)[0] == "success"
+
+
+@aio
+async def test_what_does_not_end_is_tried_ever_less_often() -> None:
+    """Each trial may take a processor for its whole time; another head has another chance."""
+    async with world() as here:
+        head = here.forge.open(7, Transient("Timeout", "it took longer than 60 s"))
+        for _ in range(64):
+            await here.turn()
+            here.clock.advance(timedelta(seconds=1))
+        # After 1, 2, 4, 8, 16 and 32 seconds.
+        assert len(here.forge.tried) == 7
+        assert here.states(head) == ["pending"] * 3
+        here.forge.open(7, GOOD)
+        await here.turn()
+        assert await here.listed() == [(7, "no effect", False)]
+
+
+@aio
+async def test_what_is_too_large_is_not_fetched_again_because_a_device_comes() -> None:
+    """It is as large as it was; only another head is."""
+    async with world() as here:
+        here.forge.open(7, Stalled("TooLarge", "it is too large"))
+        await here.turn()
+        await here.engine.apply(users.create("ben@example.com"))
+        here.clock.advance(timedelta(hours=1))
+        await here.turn()
+        assert (await here.listed(), len(here.forge.tried)) == ([(7, GAVE_UP, False)], 1)
 
 
 @pytest.mark.parametrize(
