@@ -94,6 +94,20 @@ async def test_what_was_delivered_is_due_no_more(database_url: str) -> None:
 
 
 @aio
+async def test_letters_are_listed_by_what_their_keys_begin_with(database_url: str) -> None:
+    """Literally: a key that holds what databases take for a pattern is no pattern."""
+    async with opened(database_url) as store:
+        await loaded(store.journal)
+        letters = SqlLetters(store.database)
+        for key in ("status/a", "status%/b", "comment/7"):
+            await letters.put(HOME, letter(key, "1"), None)
+        for under, keys in (("status/", ["status/a"]), ("status%", ["status%/b"]), ("x", [])):
+            found = await letters.states(HOME, "forge", under=under)
+            assert [one.key for one in found] == keys
+        assert len(await letters.states(HOME, "forge")) == 3
+
+
+@aio
 async def test_old_letters_are_forgotten(database_url: str) -> None:
     """What nobody changed since then is gone, delivered or not; newer letters stay."""
     async with opened(database_url) as store:

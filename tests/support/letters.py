@@ -74,13 +74,13 @@ class MemoryLetters:
         return None if kept is None else kept.letter
 
     async def states(
-        self, tailnet: TailnetName, channel: str, key: str | None = None
+        self, tailnet: TailnetName, channel: str, key: str | None = None, *, under: str = ""
     ) -> list[Letter]:
         self._reach()
         return [
             kept.letter
             for (whose, at, name), kept in self.kept.items()
-            if (whose, at) == (tailnet, channel) and key in (None, name)
+            if (whose, at) == (tailnet, channel) and key in (None, name) and name.startswith(under)
         ]
 
     async def delivered(self, tailnet: TailnetName, letter: Letter, trouble: str = "") -> None:

@@ -124,9 +124,15 @@ class SqlLetters:
         return found[0] if found else None
 
     async def states(
-        self, tailnet: TailnetName, channel: str, key: str | None = None
+        self, tailnet: TailnetName, channel: str, key: str | None = None, *, under: str = ""
     ) -> list[Letter]:
-        """Return the newest state of each key of a channel, delivered or not.
+        """Return the newest state of each key of a channel, delivered or not; at most `MOST`.
+
+        Args:
+            tailnet: whose.
+            channel: which one.
+            key: this one only.
+            under: what keys begin with.
 
         Raises:
             StoreUnavailable: the database could not be read.
@@ -134,6 +140,8 @@ class SqlLetters:
         query = select(OUTBOX).where(OUTBOX.c.tailnet == tailnet, OUTBOX.c.channel == channel)
         if key is not None:
             query = query.where(OUTBOX.c.key == key)
+        if under:
+            query = query.where(OUTBOX.c.key.startswith(under, autoescape=True))
         async with self._database.reading() as connection:
             rows = await _rows(connection, query.order_by(OUTBOX.c.said.desc()).limit(MOST))
         return [letter for row in rows if (letter := _letter(row)) is not None]

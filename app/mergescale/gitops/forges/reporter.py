@@ -64,8 +64,8 @@ class Kept(Protocol):
         """Return the newest state of a key, None if nothing was ever said of it."""
         ...
 
-    async def states(self, tailnet: TailnetName, channel: str) -> list[Letter]:
-        """Return the newest state of each key; not those that are long ago."""
+    async def states(self, tailnet: TailnetName, channel: str, *, under: str) -> list[Letter]:
+        """Return the newest state of each key that begins so; not those that are long ago."""
         ...
 
 
@@ -204,7 +204,7 @@ class Reporter:
 
         Only commits of the branch have an ``applied``: pull requests are not meant.
         """
-        kept = await self._kept.states(self._engine.snapshot.tailnet, CHANNEL)
+        kept = await self._kept.states(self._engine.snapshot.tailnet, CHANNEL, under="status/")
         states = {one.key: _PENDING in one.body for one in kept}
         # Not all of it may have been written down yet.
         states |= {key: body.get("state") == State.PENDING for key, body in self._said.items()}
