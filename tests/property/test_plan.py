@@ -49,10 +49,10 @@ rules = st.lists(grants, max_size=4)
 own: list[dict[str, Any]] = [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["22"]}]
 
 
-def side(text: list[dict[str, Any]], members: list[str]) -> Side:
+def side(text: list[dict[str, Any]], members: list[str], nodes: str = NODES) -> Side:
     sections = {"groups": {"group:g": members}, "tagOwners": {"tag:a": [], "tag:b": []}}
     declaration = Declaration(policy(json.dumps({**sections, "grants": text})))
-    snapshot = world(NODES, declaration=declaration)
+    snapshot = world(nodes, declaration=declaration)
     snapshot = routed(snapshot, "n4", "10.1.0.0/16", "0.0.0.0/0")
     return Side(json.dumps([text, members]), declaration, snapshot)
 
@@ -105,7 +105,7 @@ def told(
     return found
 
 
-members = st.sampled_from([["ana@example.com"], ["ben@example.com"], []])
+members = st.sampled_from([["ana@example.com"], ["ben@example.com"], [], ["cat@example.com"]])
 
 
 @settings(max_examples=30, deadline=None)
@@ -168,6 +168,44 @@ def test_the_way_back_is_the_same_change_turned_round(
         and (there.identity, there.nodes, there.unresolved)
         == (Identity(), (), make_plan(base, base, "i").unresolved)
     )
+
+
+NEW = "cat@example.com"
+LATER = "100.64.0.6"
+to_come = st.sampled_from([[NEW], ["ana@example.com", NEW], ["ana@example.com"]])
+ends = st.lists(
+    st.sampled_from([NEW, "group:g", "autogroup:member", "tag:a", "*"]),
+    min_size=1,
+    max_size=2,
+)
+few = st.lists(
+    st.fixed_dictionaries(
+        {"src": ends, "dst": ends, "ip": st.lists(st.sampled_from(FLOWS), min_size=1, max_size=2)}
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=few, after=few, was=to_come, now=to_come)
+def test_who_has_no_device_is_told_of_before_the_first_one_is_there(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], was: list[str], now: list[str]
+) -> None:
+    """Whatever a device of theirs would gain or lose; and turned round for the way back."""
+    base, head = side(before, was), side(after, now)
+    nodes = f"{NODES}; {NEW}: n6"
+    there, back = make_plan(base, head, "i"), make_plan(head, base, "i")
+    then, later = (
+        {one for one in passes(each.snapshot) if LATER in {one[0], one[2]} and one[0] != one[2]}
+        for each in (side(before, was, nodes), side(after, now, nodes))
+    )
+
+    known = NEW in json.dumps([before, after, was, now])
+    if known and later - then:
+        assert there.absent_gained == (NEW,)
+    if known and then - later:
+        assert there.absent_lost == (NEW,)
+    assert (there.absent_gained, there.absent_lost) == (back.absent_lost, back.absent_gained)
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,6 +5,7 @@
 * ``flows``: a node's compiled filter as who may send what to which of its addresses.
 * ``difference``: flows that two policies do not have in common.
 * ``rights``: logins, capabilities and attributes that differ; ``identity``: roles, names, settings.
+* ``absent``: people and tags without a device; what rules say of them.
 * ``causes``: the rules that a row comes from.
 * ``wording``: sets of nodes back in the words of the policy, the coarsest that fit.
 * ``model``: the versioned JSON; ``build`` fills it; ``text`` and ``markdown`` render it.

@@ -13,6 +13,7 @@ from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
 from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
+from mergescale.plan.absent import absent
 from mergescale.plan.causes import Causes
 from mergescale.plan.delivery import estimate
 from mergescale.plan.difference import Difference, Row, difference
@@ -77,6 +78,7 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
     found = difference(base.snapshot, head.snapshot)
     beside = rights(base.snapshot, head.snapshot, found.who)
     people = standing(_of(base), _of(head))
+    more, less = absent(_of(base), _of(head))
     wording = Wording(head.snapshot, base.snapshot)
     gained = tuple(_reach(found.gained, found, wording, _causes(head, base, found)))
     lost = tuple(_reach(found.lost, found, wording, _causes(base, head, found)))
@@ -87,8 +89,8 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
         version=VERSION,
         hash=_hash(base.tree, head.tree, inventory, COMPILER),
         verdict=_verdict(
-            widens=bool(gained or given) or people.grows,
-            narrows=bool(lost or taken) or people.shrinks,
+            widens=bool(gained or given or more) or people.grows,
+            narrows=bool(lost or taken or less) or people.shrinks,
             moves=bool(effects) or people.moves,
         ),
         gained=gained,
@@ -97,6 +99,8 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
         edges_lost=_edges(lost, found, wording, after=True),
         grants_gained=given,
         grants_lost=taken,
+        absent_gained=more,
+        absent_lost=less,
         nodes=effects,
         identity=people.shown,
         tests=_tests(base, head),

@@ -11,6 +11,7 @@ from typing import Final
 
 from mergescale.plan.model import Grant, Plan, Reach, Verdict
 from mergescale.plan.text import (
+    absent_words,
     delivery_words,
     effect_words,
     few,
@@ -83,6 +84,8 @@ def _lines(plan: Plan, rows: int) -> Iterator[str]:
         *(f"no longer: {one}" for one in plan.edges_lost),
     ]
     yield from _folded("Connections between groups and tags", edges, rows)
+    for what, names in absent_words(plan):
+        yield from _folded(what.capitalize(), names, rows)
     cut_off = [*plan.blast.cut_off]
     yield from _folded("Devices that lose every connection of their own", cut_off, rows)
     yield from _folded("Devices", [effect_words(one) for one in plan.nodes], rows)
@@ -97,7 +100,8 @@ def _lines(plan: Plan, rows: int) -> Iterator[str]:
 
 
 def _head(plan: Plan) -> Iterator[str]:
-    reach = plan.gained or plan.lost or plan.grants_gained or plan.grants_lost
+    rows = plan.gained, plan.lost, plan.grants_gained, plan.grants_lost
+    reach = any((*rows, plan.absent_gained, plan.absent_lost))
     beside = plan.verdict is Verdict.MIXED and not reach
     yield from (MARKER, "### Plan", "", _BESIDE if beside else _WORDS[plan.verdict])
     if plan.verdict is not Verdict.NO_EFFECT:

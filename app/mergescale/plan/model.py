@@ -181,6 +181,8 @@ class Plan(msgspec.Struct, frozen=True):
         edges_gained, edges_lost: ``src -> dst`` between groups, tags and the like that could send
             each other nothing before, or can send each other nothing any more.
         grants_gained, grants_lost: logins over SSH, capabilities of applications, attributes.
+        absent_gained, absent_lost: logins and tags without a device to which rules give more, or
+            less, once they have one.
         unresolved: logins and tags of rules that nobody and no device has.
         gates: what the gates say; empty where none was asked.
         delivery: what it costs to tell the clients.
@@ -204,6 +206,8 @@ class Plan(msgspec.Struct, frozen=True):
     redacted: str = "full"
     grants_gained: tuple[Grant, ...] = ()
     grants_lost: tuple[Grant, ...] = ()
+    absent_gained: tuple[str, ...] = ()
+    absent_lost: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -221,6 +225,7 @@ def effect_of(plan: Plan | None) -> str:
     effect = (
         *(plan.verdict, *map(_nowhere, (plan.gained, plan.lost)), plan.edges_gained),
         *(plan.edges_lost, plan.grants_gained, plan.grants_lost),
+        *(plan.absent_gained, plan.absent_lost),
         *(plan.nodes, plan.identity, plan.unresolved),
     )
     return hashlib.sha256(msgspec.json.encode(effect)).hexdigest()

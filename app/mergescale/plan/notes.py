@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from mergescale.plan.model import Plan, Verdict
-from mergescale.plan.text import gate_words, grant_words, identity_words, reach_words, summary
+from mergescale.plan.text import (
+    absent_words,
+    few,
+    gate_words,
+    grant_words,
+    identity_words,
+    reach_words,
+    summary,
+)
 from mergescale.policy.diagnostics import Diagnostic, Severity, Span, file_span
 from mergescale.policy.repository import POLICY
 
@@ -44,6 +52,8 @@ def _rows(plan: Plan) -> Iterator[Diagnostic]:
     """Yield a note for each row, at the rule that it comes from where the head has that."""
     for what, entries in identity_words(plan):
         yield from (_note("plan.identity", f"{what}: {one}") for one in entries)
+    for what, names in absent_words(plan):
+        yield _note("plan.absent", f"{what}: {', '.join(few(tuple(names)))}")
     for row in plan.gained:
         yield _note("plan.gained", f"gains: {reach_words(row)}", _span(row.rules))
     for grant in plan.grants_gained:

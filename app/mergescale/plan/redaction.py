@@ -117,6 +117,8 @@ def _counted(plan: Plan) -> Plan:
         redacted=str(Redaction.COUNTS),
         grants_gained=tuple(map(_grant, plan.grants_gained)),
         grants_lost=tuple(map(_grant, plan.grants_lost)),
+        absent_gained=_number(plan.absent_gained, "name"),
+        absent_lost=_number(plan.absent_lost, "name"),
     )
 
 

@@ -29,6 +29,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from _list("may no longer", [f"- {grant_words(one)}" for one in plan.grants_lost])
     yield from _list("new connections between", [*plan.edges_gained])
     yield from _list("no connection any more between", [*plan.edges_lost])
+    for what, names in absent_words(plan):
+        yield from _list(what, names)
     yield from _list("devices that lose every connection of their own", [*plan.blast.cut_off])
     yield from _list("devices that are told", [effect_words(one) for one in plan.nodes])
     for what, entries in identity_words(plan):
@@ -129,6 +131,13 @@ def effect_words(one: NodeEffect) -> str:
         if differs
     ]
     return f"{one.name}: {'; '.join(parts)}"
+
+
+def absent_words(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    """Yield who has no device yet and will be given more, or less, by rules."""
+    for word, names in (("more", plan.absent_gained), ("less", plan.absent_lost)):
+        if names:
+            yield f"without a device yet; rules give them {word}", list(names)
 
 
 def identity_words(plan: Plan) -> Iterator[tuple[str, list[str]]]:

@@ -204,8 +204,8 @@ def test_changed_rules_without_a_test_and_unknown_names_are_told(checkout: Check
     checkout.commit({**POLICY, "grants": [*POLICY["grants"], more]})
     plan = json.loads(checkout.plan("--format", "json").out)
 
-    assert plan["verdict"] == "no effect"
-    assert plan["unresolved"] == ["eve@example.com"]
+    assert (plan["verdict"], plan["gained"]) == ("widening", [])
+    assert plan["absent_gained"] == plan["unresolved"] == ["eve@example.com"]
     assert len(plan["tests"]["untested"]) == 1
     assert plan["tests"]["untested"][0].startswith("policy.hujson:")
 

@@ -415,3 +415,97 @@ def test_text_acts_on_no_terminal() -> None:
 
     assert "a\ufffd[31m\ufffd@example.com" in text
     assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("change", "gained", "lost"),
+    [
+        (
+            set_("groups", "group:dev", ["ana@example.com", "ben@example.com", "zoe@example.com"]),
+            1,
+            0,
+        ),
+        (more("grants", {"src": ["zoe@example.com"], "dst": ["tag:web"], "ip": ["22"]}), 1, 0),
+        (more("ssh", {**POLICY["ssh"][0], "src": ["zoe@example.com"]}), 1, 0),
+        (set_("groups", "group:idle", ["zoe@example.com"]), 0, 0),
+        (more("grants", {"src": ["group:dev"], "dst": ["tag:web"], "ip": ["1"]}), 0, 0),
+    ],
+)
+def test_people_without_a_device_count(
+    change: Callable[[Policy], object], gained: int, lost: int
+) -> None:
+    """Who is new has none yet; by name, group or login, as long as some entry is about them."""
+    plan = planned(change)
+
+    assert plan.absent_gained == ("zoe@example.com",) * gained
+    assert plan.absent_lost == ("zoe@example.com",) * lost
+    assert ("rules give them more" in as_text(plan)) is bool(gained)
+    assert ("- `zoe@example.com`" in as_markdown(plan)) is bool(gained)
+    if gained:
+        assert plan.verdict == "widening"
+        assert plan.gained == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "verdict"),
+    [
+        ({"ip": ["80-90"]}, {"ip": ["80-85", "86-90"]}, "no effect"),
+        ({"ip": ["80-90"]}, {"ip": ["tcp:80-90", "udp:80-90", "icmp:*", "58:*"]}, "no effect"),
+        ({"ip": ["80-90"]}, {"ip": ["81"]}, "narrowing"),
+        ({"ip": ["*"]}, {"ip": ["*", "443"]}, "no effect"),
+        ({"dst": ["10.8.0.0/15"]}, {"dst": ["10.8.0.0/16", "10.9.0.0/16"]}, "no effect"),
+        ({"dst": ["10.8.0.0/15"]}, {"dst": ["10.9.0.0/16"]}, "narrowing"),
+        ({}, {"srcPosture": ["posture:ok"]}, "narrowing"),
+        ({"src": ["group:zoe"]}, {"src": ["zoe@example.com"]}, "no effect"),
+        ({"dst": ["*"]}, {"dst": ["*", "tag:web"]}, "no effect"),
+    ],
+)
+def test_of_people_without_a_device_it_counts_what_rules_mean(
+    was: Policy, now: Policy, verdict: str
+) -> None:
+    """However it is written."""
+
+    def one(members: Policy) -> Policy:
+        entry = {"src": ["zoe@example.com"], "dst": ["tag:web"], "ip": ["22"], **members}
+        groups = {**POLICY["groups"], "group:zoe": ["zoe@example.com"]}
+        return {**POLICY, "groups": groups, "grants": [*POLICY["grants"], entry]}
+
+    base = side(one(was), {})
+    plan = make_plan(base, side(one(now), {}, base), "i")
+    back = make_plan(side(one(now), {}), side(one(was), {}), "i")
+
+    turned = {"narrowing": "widening"}
+    # A condition that rules ask of devices is an effect by itself.
+    assert plan.verdict == verdict
+    assert back.verdict == turned.get(verdict, verdict)
+
+
+def test_a_tag_without_a_device_counts() -> None:
+    """What is prepared for machines to come is to be read before they come."""
+    later = {"src": ["group:dev"], "dst": ["tag:db"], "ip": ["5432"]}
+
+    def declared(policy: Policy) -> None:
+        policy["tagOwners"]["tag:db"] = []
+        policy["grants"].append(later)
+
+    plan = planned(declared)
+    assert (plan.absent_gained, plan.unresolved) == (("tag:db",), ("tag:db",))
+    assert plan.verdict == "widening"
+
+
+def test_who_is_suspended_before_the_first_device_has_less() -> None:
+    """Nothing that a rule says is for them any more."""
+    zoe = {"login": "zoe@example.com"}
+
+    def people(**members: Any) -> dict[str, Any]:
+        return {"users.hujson": {"users": [*USERS, {**zoe, **members}]}}
+
+    def joined(policy: Policy) -> None:
+        policy["groups"]["group:dev"].append("zoe@example.com")
+
+    after = copy.deepcopy(POLICY)
+    joined(after)
+    base = side(after, people())
+    plan = make_plan(base, side(after, people(suspended=True), base), "i")
+
+    assert (plan.verdict, plan.absent_lost) == ("narrowing", ("zoe@example.com",))
