@@ -42,6 +42,13 @@ def test_a_burst_of_pushes_ends_at_the_tip(tmp_path: Path) -> None:
         assert applied == [one for one in pushed if one in applied]
         assert len(applied) == len(set(applied))
         assert pushed[_PUSHES // 2 + 1] not in applied
+        overtaken = cli("gitops", "wait", pushed[_PUSHES // 2 + 1], "--timeout", "30")
+        assert (overtaken.code, overtaken.out) == (
+            0,
+            f"{pushed[-1][:12]}, which brings {pushed[_PUSHES // 2 + 1][:12]}, is in force\n",
+        )
+        unknown = cli("gitops", "wait", "0" * 40, "--timeout", "3")
+        assert unknown.code == 3
         status = cli("gitops", "status", "-o", "json").json
         assert (status["problems"], status["target"]["commit"]) == ([], pushed[-1])
         server.stop(signal.SIGKILL)

@@ -24,9 +24,18 @@ def test_a_rollback_without_the_remote_outlives_a_restart(tmp_path: Path) -> Non
         commit: str = cli("gitops", "status", "-o", "json").json["current"]["commit"]
         return commit
 
+    def applied() -> tuple[bool | None, str]:
+        conditions = cli("gitops", "status", "-o", "json").json["conditions"]
+        (one,) = (one for one in conditions if one["name"] == "Applied")
+        return one["state"], one["reason"]
+
     with serving(server):
         eventually("the first is in force", lambda: in_force() == good, within_s=20)
-        bad = repository.commit("a comment", policy=f"// for nothing\n{policy}")
+        repository.git("checkout", "--quiet", "-b", "proposed")
+        repository.commit("a comment", policy=f"// for nothing\n{policy}")
+        repository.git("checkout", "--quiet", "main")
+        repository.git("merge", "--quiet", "--no-ff", "--no-edit", "proposed")
+        bad = repository.git("rev-parse", "HEAD")
         assert cli("gitops", "sync").code == 0
         assert in_force() == bad
         same = cli("gitops", "diff", good[:12], bad[:12])
@@ -37,12 +46,14 @@ def test_a_rollback_without_the_remote_outlives_a_restart(tmp_path: Path) -> Non
             0,
             f'{good[:12]} "a first policy" by Ana is in force; following is suspended\n',
         )
-        revert = f"git revert --no-edit {good[:12]}..{bad[:12]}"
+        revert = f"git revert --no-edit -m 1 --first-parent {good[:12]}..{bad[:12]}"
         assert ended.err.splitlines() == [
             f"make the branch say so too: {revert}",
             "then: mergescale gitops resume",
         ]
         assert in_force() == good
+        # Also what cannot be fetched any more is known not to be in force.
+        eventually("it says so", lambda: applied() == (False, "Suspended"))
         assert cli("gitops", "rollback", "0123456", "--reason", "x", "--yes").err.startswith(
             'error: "0123456" was not in force\n'
         )

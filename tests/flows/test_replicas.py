@@ -94,7 +94,10 @@ def test_what_operators_want_is_wanted_at_both(shared_pair: Pair) -> None:
         body = {"commit": good, "reason": "it broke ssh"}
         done = http.post("/tailnet/-/gitops/rollback", json=body, timeout=30)
         assert done.status_code == 200, done.text
-        assert done.json()["revert"] == f"git revert --no-edit {good[:12]}..{bad[:12]}"
+        assert (
+            done.json()["revert"]
+            == f"git revert --no-edit -m 1 --first-parent {good[:12]}..{bad[:12]}"
+        )
         for replica in (one, two):
             eventually("it is said", lambda at=replica: standing(at) == (good, True, True))  # type: ignore[misc]
         after = repository.commit("mended", policy=policy)

@@ -120,6 +120,10 @@ class Steers(Protocol):
         """Return the plan between two that were in force."""
         ...
 
+    async def newest_with(self, commit: str) -> str:
+        """Return the id of the branch's newest commit, which brings this one."""
+        ...
+
     async def next_plan(self) -> Any:
         """Return the plan of what comes next, None for nothing."""
         ...

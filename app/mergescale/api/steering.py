@@ -88,6 +88,15 @@ async def plan(caller: Caller, redact: FromQuery[Redaction] = Redaction.FULL) ->
     return {"plan": None if found is None else redacted(found, redact)}
 
 
+@get(f"{PATH}/contains", **LOOKS)
+async def contains(caller: Caller, commit: FromQuery[str]) -> dict[str, Any]:
+    """Say which newest commit of the branch brings this one; the repository is looked at for it.
+
+    For whoever waits for a commit that newer ones may have overtaken.
+    """
+    return {"newest": await repository_of(caller).steering.newest_with(commit)}
+
+
 @post(f"{PATH}/suspend", **ACTS)
 async def suspend(caller: Caller, data: JSONBody[Suspend]) -> dict[str, Any]:
     """Let no commit come into force by itself, at any replica and across restarts.
@@ -167,6 +176,7 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [
     history,
     diff,
     plan,
+    contains,
     suspend,
     resume,
     rollback,

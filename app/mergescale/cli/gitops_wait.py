@@ -14,6 +14,11 @@ from mergescale.cli.screen import printable
 
 #: Between two looks at the status.
 _PAUSE_S: Final = 0.5
+#: Until it is asked whether newer commits overtook it, twice as long each time: the server looks at
+#: the repository then.
+_ASK_S: Final = 2.0
+_LONGEST_ASK_S: Final = 32.0
+_ANSWER_S: Final = 180.0
 _COMMIT: Final = re.compile("[0-9a-f]{7,64}")
 
 
@@ -31,9 +36,10 @@ _COMMIT: Final = re.compile("[0-9a-f]{7,64}")
 )
 @online
 def wait(session: Session, commit: str, timeout_s: float, *, delivered: bool) -> None:
-    """Wait until COMMIT is in force.
+    """Wait until COMMIT is in force, or a newer one that brings it.
 
-    Exit code 0 once it is, 3 when it is refused, or is not in force (or not delivered) in time.
+    Exit code 0 once it is, 3 when it is refused, when the repository cannot be followed before
+    somebody mends it, or when it is not in force (or not delivered) in time.
     """
     if not _COMMIT.fullmatch(commit):
         raise CommandFailed(
@@ -41,28 +47,55 @@ def wait(session: Session, commit: str, timeout_s: float, *, delivered: bool) ->
             help="give 7 hex digits of its id or more",
             exit_code=ExitCode.USAGE,
         )
-    until_s = time.monotonic() + timeout_s
-    while True:
-        status = session.server.inside("GET", "gitops")
-        missing = _missing(status, commit, delivered=delivered)
-        if not missing:
-            break
-        refused = _refused(status, commit)
-        if refused or time.monotonic() >= until_s:
-            why = refused or f"{missing} after {timeout_s:g} s"
-            raise CommandFailed(printable(why), exit_code=ExitCode.BAD_NEWS)
-        time.sleep(min(_PAUSE_S, max(0.0, until_s - time.monotonic())))
+    status, overtaken = _waited(session, commit, time.monotonic() + timeout_s, delivered=delivered)
     if session.screen.is_json:
         session.screen.json(status)
     else:
         current = status["current"]["commit"][:12]
-        session.screen.done(f"{current} is in force{_counted(status) if delivered else ''}")
+        brings = f", which brings {commit[:12]}," if overtaken else ""
+        session.screen.done(f"{current}{brings} is in force{_counted(status) if delivered else ''}")
+
+
+def _waited(
+    session: Session, wanted: str, until_s: float, *, delivered: bool
+) -> tuple[dict[str, Any], bool]:
+    """Wait; return the status that was waited for, and whether it is that of a newer commit."""
+    commit, began_s, ask_s = wanted, time.monotonic(), _ASK_S
+    asks_s = began_s + ask_s
+    while True:
+        status = session.server.inside("GET", "gitops")
+        missing = _missing(status, commit, delivered=delivered)
+        if not missing:
+            return status, commit is not wanted
+        refused, now_s = _refused(status, commit), time.monotonic()
+        if refused or now_s >= until_s:
+            why = refused or f"{missing} after {now_s - began_s:.0f} s{_why(status, commit)}"
+            brought = "" if commit is wanted else f"{commit[:12]} brings {wanted[:12]}: "
+            raise CommandFailed(printable(brought + why), exit_code=ExitCode.BAD_NEWS)
+        if now_s >= asks_s and not _is(status["target"], commit):
+            commit = _newest_with(session, commit)
+            ask_s = min(2 * ask_s, _LONGEST_ASK_S)
+            asks_s = time.monotonic() + ask_s
+        time.sleep(min(_PAUSE_S, max(0.0, until_s - now_s)))
+
+
+def _newest_with(session: Session, commit: str) -> str:
+    """Return the newest commit that brings this one; the very one if the server cannot say."""
+    try:
+        query = {"commit": commit}
+        answer = session.server.inside(
+            "GET", "gitops", "contains", query=query, timeout_s=_ANSWER_S
+        )
+    except CommandFailed:
+        return commit
+    newest: str = answer["newest"]
+    return commit if newest.startswith(commit) else newest
 
 
 def _missing(status: dict[str, Any], commit: str, *, delivered: bool) -> str:
     """Return what is still to come, empty for nothing."""
     current = status["current"]
-    if current is None or not current["commit"].startswith(commit):
+    if not _is(current, commit):
         held = "nothing" if current is None else current["commit"][:12]
         return f"{commit[:12]} is not in force, {held} is,"
     if delivered and not _condition(status, "Delivered")["state"]:
@@ -72,12 +105,28 @@ def _missing(status: dict[str, Any], commit: str, *, delivered: bool) -> str:
 
 def _refused(status: dict[str, Any], commit: str) -> str:
     """Return why this commit does not come into force by itself, empty if it may yet."""
-    target, applied = status["target"], _condition(status, "Applied")
-    if target is None or not target["commit"].startswith(commit) or applied["state"] is not False:
-        return ""
+    fetched, applied = _condition(status, "Fetched"), _condition(status, "Applied")
     if not _condition(status, "Stalled")["state"]:
         return ""
-    return f"{target['commit'][:12]} is refused: {applied['message']}"
+    if fetched["state"] is False:
+        return f"the repository cannot be followed: {fetched['message']}"
+    if not _is(status["target"], commit) or applied["state"] is not False:
+        return ""
+    return f"{status['target']['commit'][:12]} is refused: {applied['message']}"
+
+
+def _why(status: dict[str, Any], commit: str) -> str:
+    """Return what is known of why it is not in force, ready to be added."""
+    fetched, applied = _condition(status, "Fetched"), _condition(status, "Applied")
+    if fetched["state"] is False:
+        return f": {fetched['message']}"
+    if _is(status["target"], commit) and applied["state"] is False:
+        return f": {applied['message']}"
+    return ""
+
+
+def _is(known: dict[str, Any] | None, commit: str) -> bool:
+    return known is not None and known["commit"].startswith(commit)
 
 
 def _counted(status: dict[str, Any]) -> str:

@@ -89,6 +89,14 @@ class Proposes(Protocol):
         """Where its commits are tried, and planned."""
         ...
 
+    async def newest(self) -> str:
+        """Return the full id of the newest commit, whatever there is to say about it.
+
+        Raises:
+            ReconcileError: the repository does not say.
+        """
+        ...
+
     async def proposed(self) -> Found | None:
         """Return the newest commit, from whom it must be; None if it is in force.
 

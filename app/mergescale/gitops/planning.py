@@ -36,6 +36,8 @@ from mergescale.state.ports import StoreUnavailable
 
 #: LIMIT: who wait for their turn; each holds megabytes of texts.
 _WAITING: Final = 8
+#: Which of the texts it is, by their names in the request.
+_NO_POLICY: Final = '"{}" are no policy'
 
 
 class _Made(msgspec.Struct, frozen=True, tag=True):
@@ -140,7 +142,8 @@ async def next_plan(
             read(Attempt(found, snapshot))
         return (await compare(branch.proving, snapshot, texts)).plan
     except (BadCommit, PlanRefused) as error:
-        raise Conflict(error.message, help=error.help) from error
+        message = error.message.removeprefix(f"{_NO_POLICY.format('files')}: ")
+        raise Conflict(f"{found.commit[:12]} has no plan: {message}", help=error.help) from error
 
 
 class Planner:
@@ -200,4 +203,4 @@ def _attempt(which: str, files: Mapping[str, str], snapshot: Snapshot) -> Attemp
         return compile_policy(check(Attempt(found, snapshot)))
     except BadCommit as error:
         wrong = [one.diagnostic for one in error.problems]
-        raise PlanRefused(f'"{which}" are no policy: {error.message}', wrong, files) from None
+        raise PlanRefused(f"{_NO_POLICY.format(which)}: {error.message}", wrong, files) from None

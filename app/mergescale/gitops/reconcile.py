@@ -4,6 +4,8 @@
 
 A stage that fails ends the attempt: nothing has changed, and the `Status` says why. A commit that
 was judged is not tried again before the branch moves or an operator asks.
+
+LIMIT(length): the stages and what is said of each stand side by side.
 """
 
 from __future__ import annotations
@@ -118,6 +120,16 @@ class Reconciler:
                 await self._attempt(retry=retry)
         return self.status
 
+    async def newest(self) -> str:
+        """Return the full id of the newest commit, whatever there is to say about it.
+
+        Raises:
+            ReconcileError: the repository does not say.
+        """
+        async with self._one_at_a_time:
+            reply = await self._ask("", "")
+        return reply.commit
+
     async def proposed(self) -> Found | None:
         """Return the newest commit, from whom it must be; None if it is in force.
 
@@ -216,6 +228,7 @@ class Reconciler:
             reply = await self._ask(judged, applied)
         except ReconcileError as error:
             self._told_unfetched(error)
+            self._told_withheld()
             raise
         self._tell(fetched=True, reason="Fetched")
         if isinstance(reply, Found):
@@ -317,6 +330,17 @@ class Reconciler:
         self._tell(fetched=False, reason=error.reason, message=error.message)
         if isinstance(error, Stalled):
             self._tell(stalled=True, reason=error.reason, message=error.message)
+
+    def _told_withheld(self) -> None:
+        """Say of a commit that was in force, and that an operator took back, that it is not."""
+        snapshot, target = self._engine.snapshot, self._status.target
+        if target is None or target.commit == policies.in_force(snapshot):
+            return
+        if self._status.holds(ConditionName.APPLIED):
+            try:
+                following.check(snapshot.following, target.commit)
+            except following.Withheld as error:
+                self._tell(applied=False, reason=type(error).__name__, message=error.message)
 
     def _told_refused(self, verdict: Stalled) -> None:
         """Say why the target is not in force; what was not reached is not known."""

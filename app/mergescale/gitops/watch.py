@@ -121,6 +121,10 @@ class Watcher:
         """Return a commit of the branch's history; see `Reconciler.earlier`."""
         return await self._reconciler.earlier(commit)
 
+    async def newest(self) -> str:
+        """Return the id of the branch's newest commit; see `Reconciler.newest`."""
+        return await self._reconciler.newest()
+
     async def proposed(self) -> Found | None:
         """Return what would come into force next; see `Reconciler.proposed`."""
         return await self._reconciler.proposed()

@@ -131,7 +131,7 @@ async def test_rollback_and_accept() -> None:
         done = await here.good("rollback", commit=good, reason="too open")
         assert len(here.watched.branch.looks) == looks
         assert (done["before"]["commit"], done["after"]["commit"]) == (bad, good)
-        assert done["revert"] == f"git revert --no-edit {good[:12]}..{bad[:12]}"
+        assert done["revert"] == f"git revert --no-edit -m 1 --first-parent {good[:12]}..{bad[:12]}"
         assert condition(done["status"], "Drifted")[:2] == (True, "RolledBack")
         resumed = await here.good("resume")
         assert condition(resumed, "Applied")[:2] == (False, "Skipped")

@@ -63,7 +63,9 @@ class RolledBack:
         """The command that makes the branch say so too; empty if it needs none."""
         if self.before is None or self.forward:
             return ""
-        return f"git revert --no-edit {self.after.commit[:12]}..{self.before.commit[:12]}"
+        # Pull requests come as merges: of these the branch's own side is what stays.
+        commits = f"{self.after.commit[:12]}..{self.before.commit[:12]}"
+        return f"git revert --no-edit -m 1 --first-parent {commits}"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API spells it."""
@@ -251,6 +253,20 @@ class Steering:
                 f"the newest commit, {found.commit[:12]}, was rolled back and is skipped"
             )
         return await next_plan(self._branch, found, snapshot, self._clock.now())
+
+    async def newest_with(self, commit: str) -> str:
+        """Return the full id of the branch's newest commit, as far as it brings this one.
+
+        Raises:
+            Conflict: the branch does not, or cannot be looked at.
+            Invalid: it is no object id.
+        """
+        try:
+            await self._branch.earlier(checked(commit))
+            # Asked for afterwards, so whatever was pushed meanwhile brings it too.
+            return await self._branch.newest()
+        except ReconcileError as error:
+            raise Conflict(error.message, help=error.help) from error
 
     @property
     def _tailnet(self) -> TailnetName:

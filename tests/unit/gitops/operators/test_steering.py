@@ -97,7 +97,7 @@ async def test_a_rollback_puts_back_what_was_in_force_without_the_remote() -> No
         good, bad = await here.commit(CLOSED), await here.commit(OPEN)
         here.branch.trouble = GONE
         done = await here.steering.rollback(good, reason="too open", by="ana")
-        assert done.revert == f"git revert --no-edit {good[:12]}..{bad[:12]}"
+        assert done.revert == f"git revert --no-edit -m 1 --first-parent {good[:12]}..{bad[:12]}"
         deployment, told = here.engine.snapshot.deployment, here.engine.snapshot.following
         assert deployment is not None
         assert (deployment.commit, deployment.files, deployment.by, deployment.reason) == (
