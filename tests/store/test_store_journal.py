@@ -50,7 +50,7 @@ from mergescale.state.ports import (
 )
 from mergescale.store import journal as journal_module
 from mergescale.store.database import Database
-from mergescale.store.tables import METADATA, NODES, USERS
+from mergescale.store.tables import DEPLOYMENTS, METADATA, NODES, USERS
 from support.aio import aio, turns
 from support.clock import START, FakeClock
 from support.journal import MemoryFeed, MemoryJournal
@@ -431,7 +431,9 @@ async def test_what_operators_say_about_following_is_stored(database_url: str) -
     over = Override("f" * 64, "an emergency", "ben", START, START + timedelta(hours=2), at(7), "e")
     told = Following("{}", 2, 1, held, ("b" * 40,), "c" * 40, over, (far, far))
     ends = START + timedelta(days=1)
-    rolled = replace(deployment("a"), by="ana", reason="it broke ssh", until=ends)
+    rolled = replace(
+        deployment("a"), by="ana", reason="it broke ssh", until=ends, verified_by=("ben", "é")
+    )
     async with opened(database_url) as store:
         await loaded(store.journal)
         await store.journal.commit(HOME, at(0), [Put(told), Put(rolled)], START)
@@ -441,10 +443,26 @@ async def test_what_operators_say_about_following_is_stored(database_url: str) -
         put = snapshot.deployment
         assert (put.by, put.reason, put.until) == ("ana", "it broke ssh", ends)
         past = await store.journal.history(HOME)
+        assert put.verified_by == past[0].verified_by == ("ben", "é")
         assert [(one.by, one.reason, one.until) for one in past] == [("ana", "it broke ssh", ends)]
         resumed = Following("{}", 2, 1)
         await store.journal.commit(HOME, at(1), [Put(resumed)], START)
         assert (await loaded(store.journal)).following == resumed
+
+
+@aio
+async def test_nonsense_about_who_signed_is_nobody(database_url: str) -> None:
+    """It is only told: the commit stays in force, and the history can be read."""
+    async with opened(database_url) as store:
+        await loaded(store.journal)
+        await store.journal.commit(HOME, at(0), [Put(deployment("a"))], START)
+        for nonsense in ("", "{", "7", '{"ana": 1}', "[1, null]"):
+            async with store.database.writing() as connection:
+                await connection.execute(update(DEPLOYMENTS).values(verified_by=nonsense))
+            snapshot = await loaded(store.journal)
+            assert snapshot.deployment is not None
+            assert snapshot.deployment.verified_by == ()
+            assert [one.verified_by for one in await store.journal.history(HOME)] == [()]
 
 
 @aio

@@ -56,7 +56,7 @@ from mergescale.store.reading import (
     rows_of,
     touched_after,
 )
-from mergescale.store.rows import Values
+from mergescale.store.rows import Values, signers
 from mergescale.store.tables import DEPLOYMENTS, JOURNAL, TAILNETS
 from mergescale.store.tombstones import tombstone
 from mergescale.store.uninterrupted import to_the_end
@@ -393,6 +393,6 @@ def _applied(row: Row[Any], in_force: int | None) -> Applied:
         reason=row.reason,
         approved_by=row.approved_by,
         approved_because=row.approved_because,
-        verified_by=tuple(json.loads(row.verified_by)),
+        verified_by=signers(row.verified_by),
         until=row.until,
     )

@@ -188,7 +188,7 @@ def deployment_from_row(row: Row[Any], declare: Declare) -> Deployment:
         reason=row.reason,
         approved_by=row.approved_by,
         approved_because=row.approved_because,
-        verified_by=tuple(json.loads(row.verified_by)),
+        verified_by=rows.signers(row.verified_by),
         until=row.until,
     )
 

@@ -267,6 +267,15 @@ def deployment_values(deployment: Deployment) -> Values:
     }
 
 
+def signers(text: str) -> tuple[str, ...]:
+    """Read who signed; what means nothing is nobody, since no decision depends on it."""
+    try:
+        told = json.loads(text)
+    except (TypeError, ValueError):
+        return ()
+    return tuple(one for one in told if isinstance(one, str)) if isinstance(told, list) else ()
+
+
 def following_values(following: Following) -> Values:
     """Return what replicas tell each other as columns, the tailnet left out."""
     held = following.held

@@ -121,7 +121,10 @@ def _signers(path: Path) -> tuple[Signer, ...]:
     except UnicodeDecodeError:
         raise StoreUnreadable(f'the file of {what} "{path}" is not text') from None
     except NotSigners as error:
-        raise StoreUnreadable(f'the file of {what} "{path}" is not read: {error}') from None
+        raise StoreUnreadable(
+            f'the file of {what} "{path}" is not read: {error}',
+            help="a line is: ana@example.com ssh-ed25519 AAAA…",
+        ) from None
 
 
 def _keys(path: Path, home: Path) -> tuple[GpgKey, ...]:
