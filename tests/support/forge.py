@@ -329,8 +329,9 @@ class ForgeStandIn:
         made = {"id": self._ids, "body": text}
         made[author] = {"id": self.number_of(who), "login": who, "username": who}
         if self.family is Kind.GITHUB:
-            app = {"id": APP, "slug": who} if self.installation and who == "mergescale" else None
-            made["performed_via_github_app"] = app
+            ours = self.installation and who == "mergescale"
+            made[author]["type"] = "Bot" if ours else "User"
+            made["performed_via_github_app"] = {"id": APP, "slug": who} if ours else None
         self.pulls[number].comments.append(made)
         return made
 

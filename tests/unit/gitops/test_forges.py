@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from mergescale.gitops.forges.comments import Author, may_be
 from mergescale.gitops.forges.making import forge_of
 from mergescale.gitops.forges.place import ForgePlace, Kind
 from mergescale.gitops.forges.port import Forge, Note, Pull, Said, State
@@ -178,6 +179,27 @@ def test_an_app_knows_its_comment_by_its_number(tmp_path: Path) -> None:
         check()
         assert standing.comments(number) == [f"{MARKER}\nfake", f"{MARKER}\ntwo"]
         assert standing.asked("/user") == []
+
+
+PERSON, OTHER = Author(user=1), Author(user=3)
+BOT, APPS = Author(user=2, bot=True), Author(user=2, app=APP, bot=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "authors"),
+    [
+        (None, {PERSON, OTHER, BOT, APPS, Author()}),
+        (PERSON, {PERSON, Author()}),
+        (Author(app=APP), {BOT, APPS, Author()}),
+        (Author(app=APP + 1), {BOT, Author()}),
+    ],
+)
+def test_a_comment_is_ours_or_cannot_be_told_from_one(
+    own: Author | None, authors: set[Author]
+) -> None:
+    """A person's is never an app's; what a forge does not tell must not make a flood of comments."""
+    everybody = {PERSON, OTHER, BOT, APPS, Author()}
+    assert {one for one in everybody if may_be(own, one)} == authors
 
 
 def test_gitlab_is_told_which_branch_or_merge_request_a_commit_is_of(tmp_path: Path) -> None:

@@ -15,15 +15,17 @@ _NOT_TOLD: Final = frozenset(range(402, 500))
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who wrote a comment: an account of the forge, or an app; None for not that.
+    """Who wrote a comment, as far as the forge tells.
 
     Attributes:
         user: number of the account.
-        app: number of the GitHub App.
+        app: number of the GitHub App that the account spoke through, or is.
+        bot: the account is no person's.
     """
 
     user: int | None = None
     app: int | None = None
+    bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,26 @@ async def upsert(talks: Talks, number: int, marker: str, body: str) -> None:
             break
         seen |= {one.id for one in fresh}
         for one in fresh:
-            if not one.body.startswith(marker) or own not in (None, one.author):
+            if not one.body.startswith(marker) or not may_be(own, one.author):
                 continue
             if one.body.strip() == body.strip() or await talks.edit_comment(number, one.id, body):
                 return
     await talks.add_comment(number, body)
+
+
+def may_be(own: Author | None, author: Author) -> bool:
+    """Say whether a comment is ours, or cannot be told from one that is.
+
+    A second comment with each plan would be worse than one in the name of another bot.
+    """
+    if own is None:
+        return True
+    if own.app is None:
+        return author.user in {own.user, None}
+    if author.app is not None:
+        return author.app == own.app
+    # GitHub does not name the app with every comment of one.
+    return author.bot or author.user is None
 
 
 async def user(calls: Calls) -> Author | None:

@@ -150,13 +150,13 @@ def read_pull(one: Mapping[str, Any], branch: str) -> Pull | None:
 
 
 def _author(one: Mapping[str, Any]) -> Author:
-    match one:
-        case {"performed_via_github_app": {"id": int(app)}}:
-            return Author(app=app)
-        case {"user": {"id": int(number)}}:
-            return Author(user=number)
+    app, account = one.get("performed_via_github_app"), one.get("user")
+    by = app.get("id") if isinstance(app, dict) else None
+    match account:
+        case {"id": int(number), **more}:
+            return Author(number, by, bot=more.get("type") == "Bot")
         case _:
-            return Author()
+            return Author(app=by)
 
 
 def _output(notes: Sequence[Note]) -> dict[str, Any]:
