@@ -326,7 +326,7 @@ class ForgeStandIn:
     def _comment(self, number: int, text: str, who: str) -> dict[str, Any]:
         self._ids += 1
         author = "author" if self.kind is Kind.GITLAB else "user"
-        made = {"id": self._ids, "body": text}
+        made: dict[str, Any] = {"id": self._ids, "body": text}
         made[author] = {"id": self.number_of(who), "login": who, "username": who}
         if self.family is Kind.GITHUB:
             ours = self.installation and who == "mergescale"
