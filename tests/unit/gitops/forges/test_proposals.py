@@ -170,7 +170,7 @@ async def test_each_is_planned_once_until_something_moves() -> None:
         here.clock.advance(timedelta(seconds=60))
         await here.turn()
         assert here.forge.tried == ["7", "7"]
-        assert await here.listed() == [(7, "no effect", False)]
+        assert await here.listed() == [(7, "widening", False)]
         assert STALE not in here.wanted("comment/7")
 
         head = here.forge.open(7, '{"acls": [}')
