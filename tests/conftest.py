@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ from support.postgres import MISSING, PostgresServer
 settings.register_profile(
     "mutate", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector not look through thousands of tests again and again: they stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
