@@ -19,6 +19,8 @@ LOG_FORMAT: Final = "--format=%H%x00%ct%x00%an%x00%s"
 _IDENTITY = re.compile(
     rb"^(author|committer) [^<>\n]*<([^<>\n]*)> [0-9]+ [+-][0-9]{4}$", re.MULTILINE
 )
+#: SPEC(gitformat-signature): how the signatures of gpgsm and gitsign begin.
+_CERTIFIED = re.compile(rb"^gpgsig -----BEGIN SIGNED MESSAGE-----$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,16 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Who made a commit: e-mails, as the commit says them."""
+    """Who made a commit: e-mails, as the commit says them.
+
+    Attributes:
+        certified: it bears a signature by an X.509 certificate.
+    """
 
     oid: str
     committer: str
     author: str
+    certified: bool = False
 
 
 def commit(printed: bytes) -> Commit:
@@ -70,11 +77,12 @@ def made(oid: str, content: bytes) -> Made:
 
     SPEC(gitformat: commit): header lines, an empty line, the message.
     """
-    found = _IDENTITY.findall(content.partition(b"\n\n")[0])
+    header = content.partition(b"\n\n")[0]
+    found = _IDENTITY.findall(header)
     if [role for role, _ in found] != [b"author", b"committer"]:
         raise GitFailed("fsck error: not one author and one committer")
     author, committer = (email.decode(errors="replace") for _, email in found)
-    return Made(oid, committer, author)
+    return Made(oid, committer, author, _CERTIFIED.search(header) is not None)
 
 
 def contents(answers: bytes, wanted: bytes) -> dict[str, bytes]:

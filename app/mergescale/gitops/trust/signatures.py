@@ -110,17 +110,24 @@ class _Verifier:
         self._today.write_text(written(good))
         self._ever.write_text(written(self._trusted.signers, ever=True))
 
-    def signer(self, commit: str) -> str:
+    def signer(self, made: Made) -> str:
         """Return who signed it, a name and a key.
 
         Raises:
             _Refused: nobody who is trusted did.
         """
+        commit = made.oid
         good, said = self._ask(commit, self._today)
         if _GPG_WORD.search(said) and not said.startswith(_NO_KIND):
             return self._of_gpg(commit, said, good=good)
         if good and (found := _SSH_GOOD.search(said)):
             return f"{_line(found['who'])} ({found['key']})"
+        if made.certified:
+            raise _Refused(
+                "UntrustedKey",
+                f"commit {commit[:12]} is signed with an X.509 certificate, which is not verified",
+                "sign it with an ssh or gpg key that the server's configuration names",
+            )
         raise self._ssh_refusal(commit, said)
 
     def _of_gpg(self, commit: str, said: str, *, good: bool) -> str:
@@ -178,7 +185,7 @@ def _verified(store: Store, commit: str, applied: str, verifier: _Verifier) -> V
         _admitted(one, demands)
     by: Sequence[str] = ()
     if mode is not Signatures.OFF:
-        by = [verifier.signer(one.oid) for one in made]
+        by = [verifier.signer(one) for one in made]
     return Verdict(
         signatures=mode,
         by=tuple(dict.fromkeys(by)),

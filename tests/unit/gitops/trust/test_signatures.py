@@ -191,6 +191,21 @@ def test_a_signature_of_something_else_is_refused(
     assert world.verdict(changed).reason == "BadSignature"
 
 
+def test_a_certificate_is_called_what_it_is(world: World) -> None:
+    """Who signs with gpgsm or gitsign did sign, but nothing here says who that is."""
+    plain = sign(world.repository, FILES, None)
+    signature = b"\ngpgsig -----BEGIN SIGNED MESSAGE-----\n MIIE\n -----END SIGNED MESSAGE-----"
+    verdict = world.verdict(
+        tampered(world.repository, plain, b"\n\nchange", signature + b"\n\nchange")
+    )
+    assert verdict.reason == "UntrustedKey"
+    assert "is signed with an X.509 certificate, which is not verified" in verdict.message
+    # In its message it is a message.
+    quoted = sign(world.repository, FILES | {"notes": "x"}, None)
+    commit = tampered(world.repository, quoted, b"\n\nchange", b"\n\nchange\n" + signature)
+    assert world.verdict(commit).reason == "Unsigned"
+
+
 def test_a_signature_that_says_of_itself_that_it_is_good_is_not(world: World) -> None:
     """Git repeats a signature that it does not understand, and the committer wrote that."""
     good = f'Good "git" signature for {ANA} with ED25519 key {world.ana.fingerprint}'
