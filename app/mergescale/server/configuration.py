@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError
 
 from mergescale.gitops.trust.keys import examined
 from mergescale.kernel.errors import MergescaleError
+from mergescale.server.forge_places import place_of
 from mergescale.server.logs import masked
 from mergescale.server.settings import Repository, Settings
 from mergescale.server.system import SystemClock
@@ -152,7 +153,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
-    """Try what can be tried without starting: repositories, keys, database, certificate."""
+    """Try what can be tried without starting: repositories, forges, keys, database, certificate."""
     trials: dict[str, Callable[[], object]] = {
         "database_url": lambda: parse_url(settings.database),
     }
@@ -163,11 +164,16 @@ def _unusable(settings: Settings, origins: _Origins) -> Iterator[Problem]:
         name = f"tailnets.{tailnet}" if tailnet in settings.tailnets else "repository"
         if repository is not None:
             trials[name] = partial(source_of, repository)
+            trials[f"{name}.forge"] = partial(place_of, tailnet, settings.repositories)
             trials[f"{name}.trust"] = partial(examined, repository.trust.demands, now)
+    wrong = set[str]()
     for name, trial in trials.items():
+        if name.removesuffix(".forge") in wrong:
+            continue  # where it is follows from the repository
         try:
             trial()
         except MergescaleError as error:
+            wrong.add(name)
             help_ = f" ({error.help})" if error.help else ""
             yield Problem(name, error.message + help_, origins.of(tuple(name.split("."))))
 

@@ -11,11 +11,10 @@ import structlog
 
 from mergescale.gitops.forges import proposal, proposals
 from mergescale.gitops.forges.making import forge_of
-from mergescale.gitops.forges.place import ForgePlace, Kind
+from mergescale.gitops.forges.place import ForgePlace
 from mergescale.gitops.forges.proposals import Proposals, Terms
 from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
 from mergescale.gitops.forges.tokens import given
-from mergescale.gitops.git.source import Source
 from mergescale.gitops.git.trials import Trials
 from mergescale.gitops.outbox import Outbox
 from mergescale.gitops.status import time_json
@@ -23,9 +22,8 @@ from mergescale.gitops.vault import FORGE, Vault
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import NotFound
 from mergescale.kernel.ids import TailnetName
-from mergescale.plan.markdown import MARKER
 from mergescale.plan.redaction import Redaction
-from mergescale.server.forge_settings import Forge
+from mergescale.server.forge_places import place_of
 from mergescale.server.ground import Ground
 from mergescale.server.settings import Repository
 from mergescale.server.tailnet import Parts, store_of
@@ -115,29 +113,28 @@ def reportings_of(base: Ground, parts: Sequence[Parts]) -> dict[TailnetName, Rep
     """Return what tells the forges of the tailnets that have one.
 
     Raises:
-        Invalid: the configuration does not say where a forge is.
+        Invalid: the configuration does not say where a forge is, or has two tell it the same.
     """
-    found = {}
+    found: dict[TailnetName, Reporting] = {}
     for part in parts:
-        tailnet = part.engine.snapshot.tailnet
-        repository = base.settings.repositories[tailnet]
-        if part.watcher is not None and repository is not None and repository.forge is not None:
-            found[tailnet] = _reporting(base, part, repository, repository.forge)
+        tailnet, repositories = part.engine.snapshot.tailnet, base.settings.repositories
+        place, repository = place_of(tailnet, repositories), repositories[tailnet]
+        if part.watcher is not None and repository is not None and place is not None:
+            found[tailnet] = _reporting(base, part, repository, place)
     return found
 
 
-def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) -> Reporting:
-    watcher, engine = part.watcher, part.engine
-    assert watcher is not None  # noqa: S101 - the caller looked
+def _reporting(base: Ground, part: Parts, repository: Repository, place: ForgePlace) -> Reporting:
+    watcher, engine, forge = part.watcher, part.engine, repository.forge
+    assert watcher is not None and forge is not None  # noqa: S101, PT018 - the caller looked
     source, tailnet = watcher.source, engine.snapshot.tailnet
-    place = _place(forge, source)
     vault, letters = base.vault(tailnet), SqlLetters(base.database)
     level, branch = Redaction(forge.redact), source.followed.branch
     words = Words(forge.contexts, forge.plan_url, source.folder, branch, level)
     reporter = Reporter(engine, lambda: watcher.shown, part.outbox, letters, words)
     ca_file = str(repository.ca_file or "")
     telling, asking = (forge_of(place, vault, base.clock, ca_file) for _ in range(2))
-    delivering = Delivering(telling, forge.contexts, MARKER)
+    delivering = Delivering(telling, forge.contexts)
     part.outbox.register(CHANNEL, delivering.deliver)
     part.outbox.register(proposals.CHANNEL, _kept)
     terms = Terms(
@@ -154,16 +151,6 @@ def _reporting(base: Ground, part: Parts, repository: Repository, forge: Forge) 
     seen.proving = part.proving
     watcher.listeners.extend((reporter.listen, seen.listen))
     return Reporting(tailnet, place, vault, letters, part.outbox, reporter, seen, base.clock)
-
-
-def _place(forge: Forge, source: Source) -> ForgePlace:
-    return ForgePlace.parse(
-        Kind(forge.kind),
-        source,
-        api_url=forge.api_url,
-        project=forge.project,
-        loopback=forge.loopback_http,
-    )
 
 
 async def _kept(_key: str, _body: Mapping[str, Any]) -> None:

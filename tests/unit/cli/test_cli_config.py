@@ -146,3 +146,42 @@ def test_trust_that_would_be_none_is_refused(tmp_path: Path) -> None:
         '.signature: no such setting; did you mean "signatures"?',
         ".committers.0: string should match pattern '^[^@\\s]+@[^@\\s*]+$'",
     ]
+
+
+def test_forges_are_tried_too(tmp_path: Path) -> None:
+    """Where each is has to be said, and no two tailnets tell one project the same."""
+    file = tmp_path / "mergescale.toml"
+    text = """\
+[tailnets.a]
+url = "git@git.example.com:team/policy.git"
+forge.kind = "gitea"
+
+[tailnets.b]
+url = "https://git.example.com/team/policy"
+path = "b"
+forge = { kind = "gitea" }
+
+[tailnets.c]
+url = "/srv/policy.git"
+forge.kind = "github"
+
+[tailnets.d]
+url = "ftp://git.example.com/team/policy"
+forge.kind = "gitea"
+"""
+    file.write_text(text, "utf-8")
+    mergescale = CommandLine((), {"MERGESCALE_CONFIG": str(file)})
+    found = mergescale("config", "check", "-o", "json").json["problems"]
+    own, said = "give each of them its own forge.contexts", "set forge.api_url and forge.project"
+    assert [(one["setting"], one["message"]) for one in found[:3]] == [
+        ("tailnets.a.forge", f'"a" and "b" tell team/policy the same statuses ({own})'),
+        ("tailnets.b.forge", f'"b" and "a" tell team/policy the same statuses ({own})'),
+        (
+            "tailnets.c.forge",
+            f"a repository on this machine says nothing of its forge ({said})",
+        ),
+    ]
+    assert [one["setting"] for one in found[3:]] == ["tailnets.d"]
+    apart = text.replace('forge = { kind = "gitea" }', 'forge = { kind = "gitea", contexts = "b" }')
+    file.write_text(apart.partition("[tailnets.c]")[0], "utf-8")
+    assert mergescale("config", "check").code == 0

@@ -292,7 +292,7 @@ BUSY = [
     (Fault(0), "the forge could not be reached", None),
     (
         Fault(302, {"location": "https://elsewhere.example.com/"}),
-        "the forge sends elsewhere, which is not followed",
+        "the forge sends elsewhere (302), which is not followed",
         None,
     ),
 ]

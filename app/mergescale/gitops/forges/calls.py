@@ -104,7 +104,8 @@ class Calls:
             case 408 | 409 | 423 | 425:
                 return Retry(f"the forge is busy with it ({answer.status})")
             case status if 300 <= status < 400:
-                return Retry("the forge sends elsewhere, which is not followed", everything=True)
+                moved = f"the forge sends elsewhere ({answer.status}), which is not followed"
+                return Retry(moved, everything=True)
             case status if status >= 500:
                 trouble = f"the forge is in trouble ({status})"
                 return Retry(trouble, after_s=wait_s, everything=True)

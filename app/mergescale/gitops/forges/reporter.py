@@ -38,6 +38,7 @@ from mergescale.gitops.forges.reports import (
 from mergescale.gitops.outbox import Says
 from mergescale.gitops.status import Status
 from mergescale.kernel.ids import TailnetName
+from mergescale.plan.markdown import MARKER
 from mergescale.plan.redaction import Redaction
 from mergescale.state.engine import Engine
 from mergescale.state.ports import StoreUnavailable
@@ -53,6 +54,8 @@ _PENDING: Final = f'"state":"{State.PENDING}"'
 _NAMES: Final = frozenset(map(str, Check))
 #: What a commit is annotated under, below the prefix.
 _PROBLEMS: Final = "problems"
+#: What statuses are called before the slash if nobody says otherwise.
+USUAL: Final = "mergescale"
 #: LIMIT: annotations of one commit.
 MAX_NOTES: Final = 200
 
@@ -81,7 +84,7 @@ class Words:
         redact: how much is told.
     """
 
-    prefix: str = "mergescale"
+    prefix: str = USUAL
     url: str = ""
     folder: str = ""
     branch: str = ""
@@ -251,14 +254,14 @@ class Delivering:
 
     Args:
         forge: what is spoken to.
-        prefix: of the statuses.
-        marker: of the comment.
+        prefix: of the statuses; another one than usual marks the comment too, so that several tailnets
+            of one project have one each.
     """
 
-    def __init__(self, forge: Forge, prefix: str, marker: str) -> None:
+    def __init__(self, forge: Forge, prefix: str) -> None:
         self._forge = forge
         self._prefix = prefix
-        self._marker = marker
+        self._own = "" if prefix == USUAL else f"<!-- mergescale-plan {prefix} -->\n**{prefix}**\n"
 
     async def deliver(self, key: str, body: Mapping[str, Any]) -> None:
         """Make the forge say it.
@@ -278,7 +281,10 @@ class Delivering:
                 )
                 await self._forge.set_status(commit, said)
             case ["comment", number]:
-                await self._forge.upsert_comment(int(number), self._marker, body["text"])
+                text: str = body["text"]
+                if self._own:
+                    text = f"{self._own}{text.removeprefix(MARKER)}"
+                await self._forge.upsert_comment(int(number), text.partition("\n")[0], text)
             case ["notes", commit]:
                 notes = [
                     Note(one["path"], one["line"], one["endLine"], one["failure"], one["message"])

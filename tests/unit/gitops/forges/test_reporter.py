@@ -13,6 +13,7 @@ import pytest
 from mergescale.gitops.forges.port import Note, Pull, Said
 from mergescale.gitops.forges.reporter import CHANNEL, Delivering, Reporter, Words
 from mergescale.gitops.forges.reports import Check, pending
+from mergescale.plan.markdown import MARKER
 from mergescale.plan.redaction import Redaction
 from mergescale.state.engine import Engine
 from support.aio import aio, turns, until
@@ -31,6 +32,7 @@ class Heard:
         self.comments: list[tuple[int, str]] = []
         self.notes: list[list[Note]] = []
         self.refs: list[str] = []
+        self.markers: list[str] = []
 
     async def set_status(self, commit: str, said: Said) -> None:
         text = f"{said.state}: {said.description}"
@@ -39,6 +41,7 @@ class Heard:
 
     async def upsert_comment(self, number: int, marker: str, body: str) -> None:
         assert body.startswith(marker)
+        self.markers.append(marker)
         self.comments.append((number, body))
 
     async def open_pulls(self, branch: str) -> Sequence[Pull]:
@@ -90,7 +93,7 @@ async def reporting(
     async with working(kept, FakeClock()) as outbox:
         words = Words("ms", "https://m.example.com/{commit}", "net", "main", level)
         reporter = Reporter(engine, lambda: shown, outbox, kept, words)
-        outbox.register(CHANNEL, Delivering(heard, "ms", "<!--").deliver)
+        outbox.register(CHANNEL, Delivering(heard, "ms").deliver)
         async with dispatching(outbox):
             yield reporter, heard
 
@@ -319,12 +322,16 @@ async def test_saying_the_same_costs_the_database_nothing() -> None:
 
 
 @aio
-async def test_comments_and_statuses_of_pull_requests_go_the_same_way() -> None:
-    """The comment begins with the marker by which it is found again."""
+async def test_several_tailnets_of_one_project_have_a_comment_each() -> None:
+    """It begins with the marker by which it is found again, and says whose it is."""
     async with reporting(status(ONE)) as (reporter, heard):
-        reporter.comment(7, "<!-- plan -->\nhello")
+        reporter.comment(7, f"{MARKER}\nhello")
         await turns(30)
-        assert heard.comments == [(7, "<!-- plan -->\nhello")]
+        assert heard.comments == [(7, "<!-- mergescale-plan ms -->\n**ms**\n\nhello")]
+        usual = Delivering(heard, Words().prefix)
+        await usual.deliver("comment/7", {"text": f"{MARKER}\nhello"})
+        assert heard.comments[1:] == [(7, f"{MARKER}\nhello")]
+        assert heard.markers == ["<!-- mergescale-plan ms -->", MARKER]
 
 
 @aio
