@@ -149,7 +149,7 @@ SSH_CHECKS = st.builds(
     decided=maybe(TIMES),
 )
 PRESENCE = st.builds(Presence, IDS, WORDS, TIMES)
-FOLLOWING_ = st.builds(Following, WORDS, IDS, IDS)
+FOLLOWING_ = st.builds(Following, WORDS, IDS, IDS, retried=IDS)
 PRIMARIES_ = st.builds(Primary, PREFIXES, IDS)
 COUNTERS = st.builds(Counters, IDS, IDS)
 DEPLOYMENTS_ = st.builds(

@@ -13,6 +13,8 @@ from mergescale.cli.options import Session, online, yes_option
 from mergescale.cli.questions import confirm
 from mergescale.cli.screen import moment
 
+#: LIMIT: seconds; what is needed for longer than a week belongs into the repository.
+_LONGEST_S = 604_800
 #: LIMIT: seconds; the server compiles the policy, and may look at the repository.
 _ANSWER_S = 180.0
 
@@ -48,6 +50,11 @@ def override(
     if file is None or reason is None or lasting_s is None:
         raise click.UsageError(
             "give FILE, --reason and --for, or --off", click.get_current_context()
+        )
+    if lasting_s > _LONGEST_S:
+        raise CommandFailed(
+            "an override lasts 7 days at most",
+            help="what is needed for longer belongs into the repository",
         )
     body = {"policy": _read(file), "reason": reason, "expirySeconds": lasting_s}
     confirm(f"Put {file} in force in place of the repository's policy?", yes=yes)

@@ -144,6 +144,7 @@ class Following:
         status: how following it stands, as JSON of the API; empty before the first look.
         asked: how many looks were asked for.
         answered: how many of these `status` answers.
+        retried: the newest of them that wants a refused commit judged again.
         held: why nothing comes into force by itself; None while it does.
         skipped: full ids of commits that do not come into force by themselves, oldest first.
         accepted: full id of a commit that may although the history was rewritten; empty for none.
@@ -164,6 +165,7 @@ class Following:
     delivered: tuple[Delivered, ...] = ()
     approvals: tuple[Approval, ...] = ()
     trial: Trial | None = None
+    retried: int = 0
 
     @property
     def wishes(self) -> tuple[object, ...]:

@@ -67,6 +67,12 @@ class Sharing:
         told = self._engine.snapshot.following
         return told.asked > told.answered
 
+    @property
+    def doubted(self) -> bool:
+        """Say whether whoever waits wants a refused commit judged again."""
+        told = self._engine.snapshot.following
+        return told.retried > told.answered
+
     def heard(self) -> None:
         """Note that something was told or asked."""
         news, self._news = self._news, asyncio.Event()
@@ -96,15 +102,18 @@ class Sharing:
                 return str(one.get("message", ""))
         return ""
 
-    async def ask(self) -> None:
+    async def ask(self, *, retry: bool = False) -> None:
         """Ask whichever replica follows the repository to look at it, and wait until it has.
+
+        Args:
+            retry: and to judge a refused commit again, even if nothing has moved.
 
         Raises:
             NobodyLooked: not in time.
             StoreUnavailable: the database did not take the request.
             EngineStopped: too late.
         """
-        number = await self._engine.apply(following.ask())
+        number = await self._engine.apply(following.ask(retry=retry))
         try:
             async with asyncio.timeout(self._answer_s):
                 while self._engine.snapshot.following.answered < number:

@@ -108,7 +108,7 @@ class Watcher:
             EngineStopped: too late.
         """
         if self._reconciler.elsewhere:
-            await self._reconciler.sharing.ask()
+            await self._reconciler.sharing.ask(retry=retry)
         else:
             await self._reconciler.sync(retry=retry)
 
@@ -165,7 +165,7 @@ class Watcher:
         try:
             while True:
                 if self._worth_it():
-                    await self._reconciler.sync(retry=self._reconciler.sharing.waited_for)
+                    await self._reconciler.sync(retry=self._reconciler.sharing.doubted)
                     self._due_s = self._clock.monotonic() + self._wait_s()
                     with contextlib.suppress(ReconcileError):
                         await self._fetcher.warm()

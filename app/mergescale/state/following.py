@@ -53,12 +53,17 @@ class Skipped(Withheld):
     code = "conflict.skipped"
 
 
-def ask() -> Decision[int]:
-    """Ask whoever follows the repository for a look; return the number of the request."""
+def ask(*, retry: bool = False) -> Decision[int]:
+    """Ask whoever follows the repository for a look; return the number of the request.
+
+    Args:
+        retry: judge a refused commit again, even if nothing has moved.
+    """
 
     def decide(snapshot: Snapshot, _: datetime) -> Outcome[int]:
         before = snapshot.following
-        after = replace(before, asked=before.asked + 1)
+        number = before.asked + 1
+        after = replace(before, asked=number, retried=number if retry else before.retried)
         made = replaced(snapshot, before, after)
         return Outcome(made.snapshot, made.change, made.writes, after.asked)
 

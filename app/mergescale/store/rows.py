@@ -283,6 +283,7 @@ def following_values(following: Following) -> Values:
         "status": following.status,
         "asked": following.asked,
         "answered": following.answered,
+        "retried": following.retried,
         "held": held is not None,
         "held_reason": "" if held is None else held.reason,
         "held_by": "" if held is None else held.by,
@@ -333,6 +334,7 @@ def following(row: Row[Any]) -> Following:
         delivered=delivered,
         approvals=msgspec.json.decode(row.approvals, type=tuple[Approval, ...]),
         trial=trial,
+        retried=row.retried,
     )
 
 

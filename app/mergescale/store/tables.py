@@ -317,6 +317,7 @@ class FollowingRow(_Row, table=True):
     trial_commit: str = Field(sa_type=Text)
     trial_begun: int = _number()
     trial_reason: str = Field(sa_type=Text)
+    retried: int = _number()
 
 
 class DeploymentRow(_Row, table=True):

@@ -133,10 +133,13 @@ async def test_times_alone_are_not_written() -> None:
 async def test_asked_at_one_replica_the_other_one_looks() -> None:
     """At once, judging the newest commit again; whoever asked has the status after that."""
     async with pair() as here:
-        here.branch.commit(BAD)
+        bad = here.branch.commit(BAD)
         loop = asyncio.create_task(here.one.watcher.run())
         await until(lambda: here.one.engine.snapshot.following.status)
         await here.level()
+        # Whoever only heard that something may have moved has nothing judged that has not.
+        await here.two.watcher.hinted()
+        assert [one[0] for one in here.branch.looks] == ["", bad]
         for _ in range(2):
             looks = len(here.branch.looks)
             await here.two.watcher.sync(retry=True)
