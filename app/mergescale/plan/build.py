@@ -35,6 +35,7 @@ from mergescale.plan.wording import Wording, ports
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.coverage import cover
 from mergescale.policy.diagnostics import Severity
+from mergescale.policy.document import PolicyDocument
 from mergescale.policy.repository import selftest
 from mergescale.policy.selectors import Tag, User
 
@@ -128,7 +129,13 @@ def _policy(side: Side) -> CompiledPolicy:
 
 
 def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    # Each with its length: no text can look like two.
+    return hashlib.sha256(b"".join(map(_counted, parts))).hexdigest()
+
+
+def _counted(part: str) -> bytes:
+    text = part.encode()
+    return b"%d:%b" % (len(text), text)
 
 
 def _verdict(*, widens: bool, narrows: bool, moves: bool) -> Verdict:
@@ -266,19 +273,36 @@ def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _tests(base: Side, head: Side) -> Tests:
-    document = _policy(head).document
-    run = sum(len(one.accept) + len(one.deny) for one in document.tests)
-    run += sum(len(one.accept) + len(one.check) + len(one.deny) for one in document.ssh_tests)
-    failed = {side.tree: _failing(side) for side in (base, head)}
-    before = {message for message, _ in failed[base.tree]}
+    was, now = (_expected(_policy(side).document) for side in (base, head))
+    before = {message for message, _ in _failing(base)}
+    failing = _failing(head)
     return Tests(
-        run=run,
+        run=len(now),
         untested=_untested(base, head),
         newly_failing=tuple(
-            f"{place}: {message}" for message, place in failed[head.tree] if message not in before
+            f"{place}: {message}" for message, place in failing if message not in before
         ),
-        failing=tuple(f"{place}: {message}" for message, place in failed[head.tree]),
+        failing=tuple(f"{place}: {message}" for message, place in failing),
+        gone=tuple(sorted({*was} - {*now})),
     )
+
+
+def _expected(document: PolicyDocument) -> list[str]:
+    """Return all that tests expect, in words."""
+    return [
+        *(
+            f"{test.source} {word} {probe.text}"
+            for test in document.tests
+            for word, probes in (("accept", test.accept), ("deny", test.deny))
+            for probe in probes
+        ),
+        *(
+            f"{test.source} {word} {one.user} at {', '.join(to.text for to in test.targets)}"
+            for test in document.ssh_tests
+            for word, users in (("accept", test.accept), ("check", test.check), ("deny", test.deny))
+            for one in users
+        ),
+    ]
 
 
 def _untested(base: Side, head: Side) -> tuple[str, ...]:

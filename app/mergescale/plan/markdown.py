@@ -14,6 +14,7 @@ from mergescale.plan.text import (
     absent_words,
     delivery_words,
     effect_words,
+    failing_words,
     few,
     footer,
     identity_words,
@@ -92,6 +93,7 @@ def _lines(plan: Plan, rows: int) -> Iterator[str]:
     for what, entries in identity_words(plan):
         yield from _folded(what.capitalize(), entries, rows)
     yield from _tests(plan, rows)
+    yield from _folded("Expectations that are gone", [*plan.tests.gone], rows)
     yield from _folded("Changed rules without a test", [*plan.tests.untested], rows)
     yield from _folded("Names that nobody has", [*plan.unresolved], rows)
     if plan.delivery.nodes:
@@ -128,7 +130,7 @@ def _reach(what: str, rows: tuple[Reach, ...], most: int) -> Iterator[str]:
         return
     yield from ("", f"#### {what}", "", "| from | to | ports | pairs |", "|---|---|---|---:|")
     for row in rows[:most]:
-        cells = (*(_codes(few(one)) for one in (row.src, row.dst, row.ip)), str(row.pairs))
+        cells = (*(_cell(few(one)) for one in (row.src, row.dst, row.ip)), str(row.pairs))
         yield f"| {' | '.join(cells)} |"
     if len(rows) > most:
         yield f"\n… and {len(rows) - most} more rows."
@@ -139,8 +141,8 @@ def _grants(what: str, rows: tuple[Grant, ...], most: int) -> Iterator[str]:
         return
     yield from ("", f"#### {what}", "", "| who | at | what |", "|---|---|---|")
     for row in rows[:most]:
-        who = _codes(few(row.src)) if row.src else "the device itself"
-        yield f"| {who} | {_codes(few(row.dst))} | {code(short(row.what))} |"
+        who = _cell(few(row.src)) if row.src else "the device itself"
+        yield f"| {who} | {_cell(few(row.dst))} | {_cell((short(row.what),))} |"
     if len(rows) > most:
         yield f"\n… and {len(rows) - most} more rows."
 
@@ -153,7 +155,9 @@ def _tests(plan: Plan, most: int) -> Iterator[str]:
     if tests.failing:
         yield f"#### {len(tests.failing)} of {tests.run} expectations fail"
         yield ""
-        yield from (f"- {code(one)}" for one in tests.failing[:most])
+        yield from (f"- {code(one)}" for one in [*failing_words(plan)][:most])
+        if len(tests.failing) > most:
+            yield f"- … and {len(tests.failing) - most} more"
     else:
         yield f"All {tests.run} expectations of the policy's tests hold."
 
@@ -172,10 +176,14 @@ def _codes(texts: Iterable[str]) -> str:
     return " ".join(map(code, texts))
 
 
+def _cell(texts: Iterable[str]) -> str:
+    """Return the same for a table, where a bar ends the cell even within code."""
+    return _codes(texts).replace("|", "\\|")
+
+
 def code(text: str) -> str:
-    """Return a code span that holds the text literally, also inside a table."""
+    """Return a code span that holds the text literally."""
     plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-    plain = plain.replace("|", "\\|")
     ticks = "`"
     while ticks in plain:
         ticks += "`"

@@ -100,12 +100,14 @@ class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
         newly_failing: they hold at the base, or are new, and fail now.
         failing: all that fail now.
         untested: where rules stand that are new or changed and that no test covers.
+        gone: expectations of the base that the head does not have.
     """
 
     run: int = 0
     newly_failing: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     untested: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 class Blast(msgspec.Struct, frozen=True):

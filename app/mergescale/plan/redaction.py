@@ -101,7 +101,10 @@ def _counted(plan: Plan) -> Plan:
         ),
         tests=Tests(
             tests.run,
-            *(_places(one) for one in (tests.newly_failing, tests.failing, tests.untested)),
+            newly_failing=_places(tests.newly_failing),
+            failing=_places(tests.failing),
+            untested=_places(tests.untested),
+            gone=_number(tests.gone, "expectation"),
         ),
         blast=Blast(
             blast.pairs,

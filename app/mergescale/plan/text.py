@@ -37,7 +37,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from _list(what, entries)
     if plan.tests.run or plan.tests.failing:
         yield f"\ntests: {plan.tests.run} run, {len(plan.tests.failing)} failed"
-        yield from (f"  ! {one}" for one in plan.tests.failing)
+        yield from (f"  ! {one}" for one in failing_words(plan))
+    yield from _list("expectations that are gone", [*plan.tests.gone])
     yield from _list("changed rules without a test", [*plan.tests.untested])
     yield from _list("names that nobody has", [*plan.unresolved])
     if plan.delivery.nodes:
@@ -131,6 +132,13 @@ def effect_words(one: NodeEffect) -> str:
         if differs
     ]
     return f"{one.name}: {'; '.join(parts)}"
+
+
+def failing_words(plan: Plan) -> Iterator[str]:
+    """Yield the expectations that fail, with a word about those that did before."""
+    new = {*plan.tests.newly_failing}
+    for one in plan.tests.failing:
+        yield one if one in new else f"{one} (as before)"
 
 
 def absent_words(plan: Plan) -> Iterator[tuple[str, list[str]]]:

@@ -211,3 +211,30 @@ def test_what_is_asked_badly_changes_nothing(what: str, body: dict[str, object])
             assert here.site.snapshot.deployment is held.deployment
 
     asked()
+
+
+@aio
+async def test_plans_are_told_as_far_as_they_may_be() -> None:
+    """Of the branch and of the history: without addresses, or without names too."""
+    named = '{"hosts": {"lab": "10.9.0.0/16"}, "grants": [], "groups": {"group:x": ["zoe@b.c"]}}'
+    wider = named.replace("zoe@b.c", "eve@b.c").replace(
+        "[]", '[{"src": ["group:x"], "dst": ["lab"], "ip": ["1"]}]'
+    )
+    async with desk() as here:
+        base = await here.watched.push(named)
+        await here.good("suspend", reason="to look first")
+        head = await here.watched.push(wider)
+        ahead = {}
+        for level in ("full", "names", "counts"):
+            answer = await here.site.operator.get(f"{GITOPS}/plan", params={"redact": level})
+            ahead[level] = answer.json()["plan"]
+        await here.good("resume")
+        query = {"base": base, "head": head, "redact": "counts"}
+        past = (await here.site.operator.get(f"{GITOPS}/diff", params=query)).json()
+        wrong = await here.site.operator.get(f"{GITOPS}/plan", params={"redact": "all"})
+
+    assert [one["redacted"] for one in ahead.values()] == ["full", "names", "counts"]
+    assert ahead["full"]["absent_gained"] == ahead["names"]["absent_gained"] == ["eve@b.c"]
+    assert ahead["counts"]["absent_gained"] == past["absent_gained"] == ["1 name"]
+    assert past["identity"] == {"groups": ["1 change"]}
+    assert wrong.status_code == 400

@@ -509,3 +509,54 @@ def test_who_is_suspended_before_the_first_device_has_less() -> None:
     plan = make_plan(base, side(after, people(suspended=True), base), "i")
 
     assert (plan.verdict, plan.absent_lost) == ("narrowing", ("zoe@example.com",))
+
+
+TESTS = [{"src": "ana@example.com", "accept": ["tag:web:443"], "deny": ["tag:web:22"]}]
+SSH_TESTS = [{"src": "cat@example.com", "dst": ["tag:web"], "check": ["root"]}]
+
+
+def test_expectations_that_are_gone_are_told() -> None:
+    """Who takes rights away, or gives too many, takes the tests away first."""
+    tested = {**POLICY, "tests": TESTS, "sshTests": SSH_TESTS}
+    base = side(tested, {})
+    plan = make_plan(base, side({**POLICY, "tests": [{**TESTS[0], "deny": []}]}, {}, base), "i")
+
+    gone = ("ana@example.com deny tag:web:22", "cat@example.com check root at tag:web")
+    assert (plan.tests.run, plan.tests.gone) == (1, gone)
+    assert "expectations that are gone:\n  ana@example.com deny tag:web:22\n" in as_text(plan)
+    assert "- `ana@example.com deny tag:web:22`" in as_markdown(plan)
+
+
+def test_what_failed_before_is_no_fault_of_the_change() -> None:
+    """It is told all the same."""
+    wrong = [{"src": "ana@example.com", "accept": ["tag:web:80", "10.1.4.1:22"]}]
+    base = side({**POLICY, "tests": wrong}, {})
+    plan = make_plan(base, side({**POLICY, "tests": wrong, "grants": []}, {}, base), "i")
+
+    assert (len(plan.tests.failing), len(plan.tests.newly_failing)) == (2, 1)
+    text = as_text(plan)
+    assert text.count(" (as before)") == as_markdown(plan).count(" (as before)`") == 1
+    assert "should reach tag:web:80, the policy denies it (as before)" in text
+
+
+def test_the_hash_is_of_texts_that_none_can_pretend() -> None:
+    """A text with a NUL in it is not two texts."""
+    assert tree_of({"a": "b\0c\0d"}) != tree_of({"a": "b", "c": "d"})
+    assert tree_of({"a": "b", "c": "d"}) == tree_of({"c": "d", "a": "b"})
+
+
+def test_names_are_literal_in_markdown_wherever_they_stand() -> None:
+    """Bars end cells of tables only; ticks end no code; nobody is mentioned."""
+    nasty = ["a|b@example.com", "c`d@example.com", "</details>@example.com"]
+    grant = {"src": ["group:dev"], "dst": ["tag:web"], "app": {"example.com/cap/y": ["|x` @team"]}}
+
+    def change(policy: Policy) -> None:
+        policy["groups"]["group:dev"] += nasty
+        policy["grants"].append(grant)
+
+    lines = as_markdown(planned(change)).splitlines()
+    assert "- `a|b@example.com`" in lines
+    assert "- ``c`d@example.com``" in lines
+    assert "- `</details>@example.com`" in lines
+    (row,) = (line for line in lines if "example.com/cap/y" in line)
+    assert row.endswith(' | ``example.com/cap/y "\\|x` @team"`` |')
