@@ -197,6 +197,7 @@ def test_zero_tests_are_no_success(tmp_path: Path) -> None:
         place.says(two, applied="success")
         place.says(one, validate="error", test="error", plan="failure")
         place.comments(number, "It cannot be merged")
+        place.comments(number, "- `policy.hujson`")
 
 
 def test_a_plan_is_made_again_when_the_devices_move(tmp_path: Path) -> None:
