@@ -65,7 +65,7 @@ def test_who_signed_stands_below_the_plan() -> None:
     """With their keys, or as a number; of what nobody had to sign nothing is said."""
     below = "<sub>`aaaaaaaaaaaa` merged into `bbbbbbbbbbbb`"
     assert told(SIGNED)[1] == [
-        f"{below}; 3 commits signed by `ana@example.com (SHA256:a\\|b)`, `Bea (C0)`</sub>"
+        f"{below}; 3 commits signed by `ana@example.com (SHA256:a|b)`, `Bea (C0)`</sub>"
     ]
     assert told(SIGNED, Redaction.COUNTS)[1] == [f"{below}; 3 commits signed as asked for</sub>"]
     assert told(None)[1] == []
