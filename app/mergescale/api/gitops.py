@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 
 from mergescale.api.callers import Caller
-from mergescale.api.watched import ACTS, LOOKS, PATH, repository_of
+from mergescale.api.watched import ASKS, LOOKS, PATH, repository_of
 
 
 @get(PATH, **LOOKS, sync_to_thread=False)
@@ -18,7 +18,7 @@ def get_status(caller: Caller) -> dict[str, Any]:
     return dict(repository_of(caller).status())
 
 
-@post(f"{PATH}/sync", **ACTS)
+@post(f"{PATH}/sync", **ASKS)
 async def sync(
     caller: Caller,
     retry: FromQuery[bool] = False,  # noqa: FBT002 - a query's parameter

@@ -16,14 +16,17 @@ from mergescale.kernel.ids import TailnetName
 T = TypeVar("T")
 
 PATH: Final = "/tailnet/{tailnet:str}/gitops"
-#: How handlers that only look are declared, and those that do something.
+#: How handlers that only look are declared, those that have the server look, and those that decide.
+#: INVARIANT(review): with a repository the policy is written by commits; a token that may write the
+#: policy file, as CI has it for gitops-pusher, does not get round them.
 LOOKS: Final[dict[str, Any]] = {
     "status_code": 200,
     "responses": ERRORS,
     "tags": ["GitOps"],
     "opt": needs(Scope.POLICY_READ),
 }
-ACTS: Final[dict[str, Any]] = {**LOOKS, "opt": needs(Scope.POLICY)}
+ASKS: Final[dict[str, Any]] = {**LOOKS, "opt": needs(Scope.POLICY)}
+ACTS: Final[dict[str, Any]] = {**LOOKS, "opt": needs(Scope.ALL)}
 #: A commit's id or how it begins, and why something is done about it.
 Commit = Annotated[str, msgspec.Meta(min_length=7, max_length=64, pattern="^[0-9a-f]*$")]
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]

@@ -36,7 +36,7 @@ async def test_nobody_gets_anywhere_without_a_token() -> None:
     """Every endpoint answers 401 in the same words, before it reads a body."""
     async with served(world("alice@example.com: laptop")) as site:
         found = list(endpoints(site))
-        assert len(found) == 67
+        assert len(found) == 68
         for method, path in found:
             answer = await site.anybody.request(method, filled(path), content=b"no json")
             assert (answer.status_code, answer.json()) == (401, REFUSED), (method, path)

@@ -219,6 +219,25 @@ async def test_the_repository_is_looked_at_with_the_policy_s_scope() -> None:
 
 
 @aio
+async def test_who_may_write_the_policy_file_does_not_get_round_the_repository() -> None:
+    """CI's token neither approves nor overrides; it sets no secret that others rely on either."""
+    name = world("").tailnet
+    acts = [
+        ("POST", "approve"), ("POST", "accept"), ("POST", "pin"), ("POST", "rollback"),
+        ("POST", "suspend"), ("POST", "resume"), ("POST", "override"), ("DELETE", "override"),
+        ("POST", "webhooks"), ("DELETE", "webhooks/x"), ("PUT", "forge/token"),
+        ("DELETE", "forge/token"), ("POST", "notify/x/test"), ("POST", "notify/x/secret"),
+        ("PUT", "credential"), ("DELETE", "credential"),
+    ]  # fmt: skip
+    async with served(world(""), repositories={name: MemoryRepository()}) as site:
+        writer = await let_in(site, "policy_file")
+        for method, act in acts:
+            answer = await writer.request(method, f"/api/v2/tailnet/-/gitops/{act}", json={})
+            said = answer.status_code, answer.json().get("message")
+            assert said == (403, "this needs the scope `all`"), act
+
+
+@aio
 async def test_a_client_opens_its_own_tailnet_only() -> None:
     """Its token finds its tailnet by itself, and no other."""
     async with served(world(""), world("", tailnet="two")) as site:

@@ -26,7 +26,7 @@ async def test_the_description_tells_the_shapes_that_are_served() -> None:
         for operation in item.values()
         if path.startswith("/api/v2/") and path != TOKEN
     ]
-    assert len(operations) == 67
+    assert len(operations) == 68
     for path, operation in operations:
         assert operation["description"], path
         assert operation["security"] == [{"bearer": []}, {"basic": []}], path
