@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from math import inf
 from typing import Final, NamedTuple
 
@@ -184,9 +185,8 @@ def _login(rule: SshRule, user: str, local: str, snapshot: Snapshot) -> _Login:
 
 
 def _names(addresses: Iterable[str], snapshot: Snapshot) -> list[str]:
-    wanted = set(addresses)
-    found = {node for address, node in snapshot.addresses.items() if str(address) in wanted}
-    return sorted(snapshot.nodes[node].name for node in found)
+    nodes = {snapshot.addresses.get(ip_address(text)) for text in addresses}
+    return sorted(snapshot.nodes[node].name for node in nodes if node is not None)
 
 
 def _meeting(

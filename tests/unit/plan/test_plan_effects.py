@@ -560,3 +560,17 @@ def test_names_are_literal_in_markdown_wherever_they_stand() -> None:
     assert "- `</details>@example.com`" in lines
     (row,) = (line for line in lines if "example.com/cap/y" in line)
     assert row.endswith(' | ``example.com/cap/y "\\|x` @team"`` |')
+
+
+def test_who_records_a_login_is_named() -> None:
+    """By the name of the device."""
+    seen = {"src": ["tag:web"], "dst": ["tag:router"], "ip": ["80"]}
+    policy = {**POLICY, "grants": [*POLICY["grants"], seen]}
+    after = copy.deepcopy(policy)
+    after["ssh"][0]["recorder"] = ["tag:router"]
+    base = side(policy, {})
+    plan = make_plan(base, side(after, {}, base), "i")
+
+    how = "check every 12h -> check every 12h, recorded at router"
+    assert [one.what for one in plan.grants_gained] == [f"ssh as root ({how})"]
+    assert plan.verdict == "mixed"
