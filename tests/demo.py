@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from support.server_process import EXAMPLES, Api, ServerProcess
 EXAMPLE = "01-start-up"
 CLIENTS = 2
 #: The one line of the example that gives the access.
+TAG = re.compile(r"<!--.*?-->|</?[a-z][^>]*>")
 RULE = re.compile(r"^.*demo: remove this line.*$\n", re.MULTILINE)
 
 
@@ -180,6 +182,7 @@ def second_act(
     held = server.api().http.get("/tailnet/-/gitops").json()["current"]["commit"]
     assert held == merged, "a bad commit changes nothing"
     assert cut(alice), "a bad commit gives nothing back"
+    timeline.tell(f"nothing changes: {merged[:9]} stays in force, still no answer")
 
     start = time.monotonic()
     command(
@@ -211,8 +214,10 @@ def said(forge: ForgeStandIn, commit: str, check: str) -> str:
 
 def told(comment: str) -> list[str]:
     """Return the lines of a comment that are worth a look in a terminal."""
-    lines = (line.strip() for line in comment.splitlines())
-    return [line[:100] for line in lines if line and not line.startswith(("<", "|--"))][:8]
+    # What a forge folds away is told with its title.
+    lines = (TAG.sub("", line).strip() for line in comment.splitlines())
+    worth = [line for line in lines if line and not line.startswith(("|--", "|:--"))]
+    return [part for line in worth for part in textwrap.wrap(line, 100)][:16]
 
 
 def join(running: ExitStack, folder: Path, server: ServerProcess) -> GoClient:

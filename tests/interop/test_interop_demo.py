@@ -33,6 +33,7 @@ STORY = (
     r"cut",
     r"mergescale/applied, Delivered 2/2",
     r"bad commit .*policy\.hujson:1:3",
+    r"nothing changes: [0-9a-f]{9} stays in force",
     r"rolled back",
     r"restored",
     r"everything stopped",
