@@ -37,7 +37,7 @@ from mergescale.policy.coverage import cover
 from mergescale.policy.diagnostics import Severity
 from mergescale.policy.document import PolicyDocument
 from mergescale.policy.repository import selftest
-from mergescale.policy.selectors import Tag, User
+from mergescale.policy.selectors import Group, Service, Tag, User
 
 #: Changes when the same inputs would give another plan.
 COMPILER: Final = "2"
@@ -258,17 +258,19 @@ def _rerouted(before: Snapshot, after: Snapshot) -> int:
 
 
 def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
-    """Return logins and tags that rules name and that no device and nobody has."""
+    """Return what entries name and nobody and no device is; a group if that is so of all in it."""
+    document = policy.document
     known: set[str] = {tag for node in snapshot.nodes.values() for tag in node.tags}
     for user in snapshot.users.values():
         login = user.login.casefold()
         known |= {login, login if "@" in login else f"{login}@"}
-    named = {
-        str(one)
-        for rule in policy.document.rules
-        for one in (*rule.sources, *(target.selector for target in rule.targets), *rule.via)
-        if isinstance(one, User | Tag)
-    }
+    known |= {name for name, members in document.groups.items() if not known.isdisjoint(members)}
+    selectors = [
+        *(one for rule in document.rules for one in (*rule.sources, *rule.holders, *rule.via)),
+        *(target.selector for rule in document.rules for target in rule.targets),
+        *(one for entry in document.ssh for one in (*entry.sources, *entry.targets)),
+    ]
+    named = {str(one) for one in selectors if isinstance(one, User | Tag | Group | Service)}
     return tuple(sorted(named - known))
 
 

@@ -185,7 +185,7 @@ class Plan(msgspec.Struct, frozen=True):
         grants_gained, grants_lost: logins over SSH, capabilities of applications, attributes.
         absent_gained, absent_lost: logins and tags without a device to which rules give more, or
             less, once they have one.
-        unresolved: logins and tags of rules that nobody and no device has.
+        unresolved: logins, tags, groups and services of entries that nobody and no device is.
         gates: what the gates say; empty where none was asked.
         delivery: what it costs to tell the clients.
         redacted: ``names`` or ``counts`` for a plan that does not tell everything, else ``full``.

@@ -101,7 +101,7 @@ class Wording:
             if own <= places:
                 nodes |= 1 << slot
             else:
-                texts.update((spelt(place), []) for place in places & own)
+                texts.update((f"{node.name} ({spelt(place)})", []) for place in places & own)
             exits: set[int] = {prefix.version for prefix in node.routes if is_exit(prefix)}
             for text in _behind(joined(places), own, exits):
                 texts.setdefault(text, []).append(node.name)

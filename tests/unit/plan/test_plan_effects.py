@@ -574,3 +574,26 @@ def test_who_records_a_login_is_named() -> None:
     how = "check every 12h -> check every 12h, recorded at router"
     assert [one.what for one in plan.grants_gained] == [f"ssh as root ({how})"]
     assert plan.verdict == "mixed"
+
+
+def test_what_stands_for_nobody_is_told() -> None:
+    """Logins, tags, services, and groups of which nobody is known; not those that have somebody."""
+
+    def change(policy: Policy) -> None:
+        policy["groups"] |= {"group:gone": ["eve@example.com"], "group:empty": []}
+        policy["tagOwners"]["tag:db"] = []
+        names = ["group:gone", "group:empty", "group:dev", "eve@example.com", "tag:db"]
+        policy["grants"].append({"src": names, "dst": ["svc:db", "tag:web"], "ip": ["1"]})
+        policy["ssh"].append({**policy["ssh"][0], "src": ["zoe@example.com"]})
+
+    assert planned(change).unresolved == (
+        *("eve@example.com", "group:empty", "group:gone", "svc:db", "tag:db", "zoe@example.com"),
+    )
+
+
+def test_one_address_of_a_device_is_told_with_its_name() -> None:
+    """On either side."""
+    plan = planned(more("grants", {"src": ["100.64.0.3"], "dst": ["100.64.0.4"], "ip": ["1"]}))
+
+    (row,) = plan.gained
+    assert (row.src, row.dst) == (("cats (100.64.0.3)",), ("web (100.64.0.4)",))
