@@ -4,8 +4,6 @@
 
 A stage that fails ends the attempt: nothing has changed, and the `Status` says why. A commit that
 was judged is not tried again before the branch moves or an operator asks.
-
-LIMIT(length): the stages and what is said of each stand side by side.
 """
 
 from __future__ import annotations
@@ -102,7 +100,7 @@ class Reconciler:
         deployment = self._engine.snapshot.deployment
         if deployment is None:
             return self._status
-        return replace(self._status, current=_of(deployment), applied=deployment.applied)
+        return replace(self._status, current=CommitInfo.of(deployment), applied=deployment.applied)
 
     async def sync(self, *, retry: bool = False) -> Status:
         """Look at the repository now and bring a new good commit into force.
@@ -388,12 +386,6 @@ def _rewritten(deployment: Deployment | None, found: Found) -> Stalled:
 
 def _info(found: Found) -> CommitInfo:
     return CommitInfo(found.commit, found.subject, found.author, committed_of(found))
-
-
-def _of(deployment: Deployment) -> CommitInfo:
-    return CommitInfo(
-        deployment.commit, deployment.subject, deployment.author, deployment.committed
-    )
 
 
 def _tell_log(before: ReconcileError | None, after: ReconcileError | None, status: Status) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from mergescale.domain.declaration import Deployment
 from mergescale.gitops.git.revisions import revision
 from mergescale.policy.diagnostics import Diagnostic, Severity, render
 
@@ -58,6 +59,11 @@ class CommitInfo:
     subject: str
     author: str
     committed: datetime
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> CommitInfo:
+        """Return it of what was put in force."""
+        return cls(deployment.commit, deployment.subject, deployment.author, deployment.committed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,8 +216,8 @@ class Steering:
             replaced=over,
         )
         newest = next((one.revision for one in past if one.commit == over), kept.revision)
-        before = None if held is None or held.of_api else _info(held)
-        return RolledBack(before, _info(deployment), forward=newest < kept.revision)
+        before = None if held is None or held.of_api else CommitInfo.of(held)
+        return RolledBack(before, CommitInfo.of(deployment), forward=newest < kept.revision)
 
     async def diff(self, base: str, head: str) -> Plan:
         """Compare two commits that were in force, over the tailnet as it is now.
@@ -306,12 +306,6 @@ def _over(deployment: Deployment, attempt: Attempt, snapshot: Snapshot) -> Decis
 def _moved(error: policies.PolicyMoved) -> Conflict:
     """Return the same as no condition that somebody sent along: nobody did."""
     return Conflict(error.message, help="see the history and decide again")
-
-
-def _info(deployment: Deployment) -> CommitInfo:
-    return CommitInfo(
-        deployment.commit, deployment.subject, deployment.author, deployment.committed
-    )
 
 
 def _applied(one: Applied) -> dict[str, Any]:
