@@ -142,10 +142,11 @@ class _Entries:
 
     def _given(self, entry: _Entry) -> Iterator[tuple[Iterable[Selector], frozenset[_Gift]]]:
         """Yield who is meant on either side of an entry, with what that gives them."""
-        terms = list(self._terms(entry))
         towards: dict[_Gift, list[Selector]] = {}
-        for selector, gift in terms:
+        leading: dict[str, tuple[Selector, list[_Gift]]] = {}
+        for selector, gift in self._terms(entry):
             towards.setdefault(gift, []).append(selector)
+            leading.setdefault(str(selector), (selector, []))[1].append(gift)
         yield (
             entry.sources,
             _settled(
@@ -155,8 +156,7 @@ class _Entries:
             ),
         )
         sources = self._ends(entry.sources)
-        for target in {str(selector): selector for selector, _ in terms}.values():
-            gifts = (gift for selector, gift in terms if selector == target)
+        for target, gifts in leading.values():
             yield (
                 (target,),
                 _settled(one._replace(side="from", end=end) for one in gifts for end in sources),

@@ -6,17 +6,20 @@ import json
 
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
+from mergescale.plan.build import Side, make_plan
 from mergescale.plan.difference import difference
 from mergescale.plan.flows import Flow, spelt
+from mergescale.plan.model import Verdict
 from support.policies import policy
 from support.worlds import routed, world
 
 NODES = "ana@example.com: n1; tag:a: n2"
 MANY = 12_000
+ANYBODY = {"action": "accept", "src": ["ana@example.com"]}
 
 
 def tailnet(*destinations: str) -> Snapshot:
-    rule = {"action": "accept", "src": ["ana@example.com"], "dst": list(destinations)}
+    rule = {**ANYBODY, "dst": list(destinations)}
     text = json.dumps({"tagOwners": {"tag:a": []}, "acls": [rule]})
     return routed(world(NODES, declaration=Declaration(policy(text))), "n2", "10.0.0.0/8")
 
@@ -42,3 +45,17 @@ def test_every_destination_behind_a_router_is_told() -> None:
         "10.2.0.255": Flow(6, 81, 90),
     }
     assert not found.lost
+
+
+def test_many_destinations_that_nobody_has_are_told_without_comparing_pairs_of_them() -> None:
+    """Also who has no device yet is given all of them; what compares pairs is timed out here."""
+    hosts = [f"10.{one >> 8}.{one & 255}.9:{one + 1}" for one in range(14_000)]
+    before, after = (
+        side(text) for text in ('{"acls": []}', json.dumps({"acls": [{**ANYBODY, "dst": hosts}]}))
+    )
+    assert make_plan(before, after, "").verdict == Verdict.WIDENING
+
+
+def side(text: str) -> Side:
+    declaration = Declaration(policy(text))
+    return Side(text, declaration, world("", declaration=declaration))
