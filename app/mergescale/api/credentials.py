@@ -14,8 +14,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
 from mergescale.api.callers import Caller, needs
-from mergescale.api.openapi import ERRORS, Nothing
-from mergescale.api.watched import PATH, repository_of
+from mergescale.api.openapi import Nothing
+from mergescale.api.watched import ACTS, LOOKS, PATH, repository_of
 from mergescale.domain.scopes import Scope
 from mergescale.kernel.errors import NotFound
 
@@ -55,7 +55,7 @@ class MakeDeployKey(msgspec.Struct, frozen=True, rename="camel"):
     known_hosts: _Text = ""
 
 
-@get(_PATH, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.ALL_READ))
+@get(_PATH, **{**LOOKS, "opt": needs(Scope.ALL_READ)})
 async def get_credential(caller: Caller) -> dict[str, Any]:
     """Show the kind, fingerprint, age and address of the repository's credential.
 
@@ -64,7 +64,7 @@ async def get_credential(caller: Caller) -> dict[str, Any]:
     return await repository_of(caller).credential.about()
 
 
-@put(_PATH, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.ALL))
+@put(_PATH, **ACTS)
 async def set_credential(caller: Caller, data: JSONBody[SetCredential]) -> dict[str, Any]:
     """Keep what opens the repository; the next look uses it, and nobody is ever shown it again.
 
@@ -75,7 +75,7 @@ async def set_credential(caller: Caller, data: JSONBody[SetCredential]) -> dict[
     return await keeps.put({"kind": data.kind, **words}, by=caller.principal.name)
 
 
-@delete(_PATH, status_code=200, responses=ERRORS, tags=["GitOps"], opt=needs(Scope.ALL))
+@delete(_PATH, **ACTS)
 async def drop_credential(caller: Caller) -> Nothing:
     """Forget what opens the repository; what is in force stays."""
     if not await repository_of(caller).credential.drop(by=caller.principal.name):
@@ -83,13 +83,7 @@ async def drop_credential(caller: Caller) -> Nothing:
     return Nothing()
 
 
-@post(
-    f"{_PATH}/deploy-key",
-    status_code=200,
-    responses=ERRORS,
-    tags=["GitOps"],
-    opt=needs(Scope.ALL),
-)
+@post(f"{_PATH}/deploy-key", **ACTS)
 async def make_deploy_key(caller: Caller, data: JSONBody[MakeDeployKey]) -> dict[str, Any]:
     """Make a deploy key in the place of the credential there is; answers with its public half.
 
