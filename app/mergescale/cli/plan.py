@@ -28,10 +28,7 @@ REDACTIONS: Final = ("full", "names", "counts")
 #: As `plan.gates.Limits` has it.
 BLAST_PERCENT: Final = 50.0
 #: What is to be done about a base that is no policy.
-_NOT_THIS: Final = (
-    "compare with the commit that is in force: --base COMMIT; a first policy has nothing to be"
-    " compared with, `mergescale policy check` and `test` look at it"
-)
+_NOT_THIS: Final = "compare with the commit that is in force: --base COMMIT"
 _FORMS: Final = ("text", "json", "markdown", "sarif", "junit", "github", "gitlab")
 
 
@@ -121,7 +118,7 @@ def plan(
 
     It is the merge of the two that is compared with BASE, so commits that BASE got meanwhile count
     for both sides. Nothing is written into the repository. The devices are those of --inventory, or
-    of the server that --server names.
+    of the server that --server names. A BASE without a policy is one where nobody reaches anything.
 
     Exit code 0 if the change has no effect, 2 if it has one, 3 if a test of the policy fails, 4 if a
     gate refuses it, 1 if something is wrong.
@@ -164,6 +161,7 @@ def _place(folder: str) -> str:
 def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Texts]:
     """Read both sides; the second is the trial merge of the two."""
     from mergescale.gitops.git.bare import GitFailed, Store
+    from mergescale.policy.repository import or_nothing
 
     with tempfile.TemporaryDirectory(prefix="mergescale-plan-") as scratch:
         try:
@@ -179,7 +177,8 @@ def _texts(repo: Path, base: str, head: str, folder: str) -> tuple[_Texts, _Text
                     f'"{head}" cannot be merged into "{base}": they conflict in {paths}',
                     help="merge or rebase it first",
                 )
-            return _side(store, trees[0], folder, base), _side(store, trees[1], folder, head)
+            was, now = _side(store, trees[0], folder, base), _side(store, trees[1], folder, head)
+            return _Texts(was.tree, or_nothing(was.files)), now
         except GitFailed as failed:
             if "unrelated histories" in failed.stderr:
                 raise CommandFailed(

@@ -30,7 +30,7 @@ from mergescale.plan.gates import Limits
 from mergescale.plan.model import Plan
 from mergescale.plan.rendering import PlanRefused, Review
 from mergescale.policy.diagnostics import Diagnostic
-from mergescale.policy.repository import selftest
+from mergescale.policy.repository import or_nothing, selftest
 from mergescale.state.engine import Engine
 from mergescale.state.ports import StoreUnavailable
 
@@ -66,7 +66,8 @@ class Comparison:
 
     Attributes:
         files: what is proposed.
-        base: what it is compared with; None for what is in force.
+        base: what it is compared with; None for what is in force. Where that is no policy, nobody
+            reaches anything.
         now: for what depends on the time.
         limits: of the gates; None asks none.
     """
@@ -92,12 +93,12 @@ class Comparison:
         return msgspec.json.encode(answer)
 
     def _before(self, snapshot: Snapshot) -> Side:
-        if self.base is None:
-            held = snapshot.deployment
-            assert held is not None  # noqa: S101 - `compare` looked
+        held = snapshot.deployment
+        if self.base is None and held is not None:
             return Side(tree_of(held.files), held.declaration, snapshot)
-        attempt = _attempt("base", self.base, snapshot)
-        return Side(tree_of(self.base), attempt.declared, proposed(attempt, self.now))
+        base = or_nothing(self.base or {})
+        attempt = _attempt("base", base, snapshot)
+        return Side(tree_of(base), attempt.declared, proposed(attempt, self.now))
 
 
 async def compare(proving: Proving, snapshot: Snapshot, texts: Comparison) -> Review:
@@ -105,11 +106,8 @@ async def compare(proving: Proving, snapshot: Snapshot, texts: Comparison) -> Re
 
     Raises:
         PlanRefused: one of them is no policy, or it is too much work.
-        Conflict: nothing is in force and no base is given.
         StoreUnavailable: it could not be begun.
     """
-    if texts.base is None and snapshot.deployment is None:
-        raise Conflict("nothing is in force to compare with", help='send a "base" too')
     try:
         answer = await proving.work(texts, snapshot)
     except Contained as error:
@@ -175,7 +173,7 @@ class Planner:
 
         Raises:
             PlanRefused: one of them is no policy, or it is too much work.
-            Conflict: nothing is in force and no base is given, or too many plans are asked for.
+            Conflict: too many plans are asked for.
             StoreUnavailable: it could not be begun.
         """
         if self._waiting >= _WAITING:

@@ -42,6 +42,9 @@ MAX_POLICY_CHARACTERS: Final = 2 << 20
 #: Further parts of the policy.
 FRAGMENTS: Final = "policy.d/"
 
+#: What a repository without a policy comes to: nobody reaches anything.
+NOTHING: Final[Mapping[str, str]] = {POLICY: '{"acls": []}'}
+
 #: What may stand beside the policy, with the schema of each.
 SCHEMAS: Final[Mapping[str, Schema]] = {
     TAILNET: tailnet.SCHEMA,
@@ -116,6 +119,12 @@ def _bounded(files: Mapping[str, str], report: Report) -> dict[str, str]:
 
 def _fragments(files: Mapping[str, str]) -> list[str]:
     return sorted(name for name in files if name.startswith(FRAGMENTS))
+
+
+def or_nothing(files: Mapping[str, str]) -> Mapping[str, str]:
+    """Return texts to compare a first policy with: those without a policy get one of no rules."""
+    here = POLICY in files or _fragments(files)
+    return files if here else {**files, **NOTHING}
 
 
 def selftest(declaration: Declaration, snapshot: Snapshot | None = None) -> tuple[Diagnostic, ...]:

@@ -348,18 +348,29 @@ def test_a_refused_policy_is_told_in_every_form(checkout: Checkout, form: str) -
 
 
 def test_a_base_that_is_no_policy_says_what_to_compare_with(checkout: Checkout) -> None:
-    """A commit that broke the branch is not in force; a first policy has no base at all."""
+    """A commit that broke the branch is not in force."""
     checkout.git("checkout", "-q", "main")
     checkout.commit("{")
     broken = checkout.plan("--head", "main")
+
+    assert broken.code == 1
+    assert "error: the policy of the base is refused" in broken.err
+    assert "--base COMMIT" in broken.err
+
+
+def test_a_first_policy_is_compared_with_nothing(checkout: Checkout) -> None:
+    """Until it is merged nobody reaches anything; a repository may have begun without one."""
     checkout.git("rm", "-q", "policy.hujson")
     checkout.commit("{}", "other.json")
-    first = checkout.plan("--head", "main")
+    checkout.git("branch", "-q", "before")
+    checkout.commit({"acls": []})
+    none = checkout.plan("--base", "before", "--head", "HEAD")
+    checkout.commit(POLICY)
+    first = checkout.plan("--base", "before", "--head", "HEAD", "--format", "json")
 
-    assert (broken.code, first.code) == (1, 1)
-    assert "error: the policy of the base is refused" in broken.err
-    assert "error: the base has no policy" in first.err
-    assert all("--base COMMIT" in one.err for one in (broken, first))
+    assert "verdict: no effect" in none.out
+    assert json.loads(first.out)["verdict"] == "widening"
+    assert json.loads(first.out)["lost"] == []
 
 
 @pytest.mark.parametrize("folder", [".", "./", "/", "net/.."])
