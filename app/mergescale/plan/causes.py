@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from mergescale.domain.access import FilterRule
 from mergescale.domain.snapshot import Snapshot
@@ -12,6 +13,10 @@ from mergescale.plan.flows import Census, places_of
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.diagnostics import Span
 from mergescale.policy.ports import DEFAULT_PROTOCOLS, WITH_PORTS
+
+#: LIMIT: destinations of rules that are held against rows, in a whole plan; some microseconds each. Of
+#: larger changes nobody reads which rule each row is of.
+_LOOKS: Final = 1_000_000
 
 
 class Causes:
@@ -31,9 +36,19 @@ class Causes:
         self._less = less
         self._who = who
         self._by_slot: dict[Slot, list[tuple[str, FilterRule]]] = {}
+        self._sizes: dict[Slot, int] = {}
+        self._left = _LOOKS
 
     def of(self, rows: Iterable[Row]) -> tuple[str, ...]:
-        """Return where they stand, as ``file:line:column``, in the order of the files."""
+        """Return where they stand, as ``file:line:column``, in the order of the files.
+
+        Nothing where that would be too much work.
+        """
+        rows = list(rows)
+        looks = sum(self._size(row.slot) for row in rows)
+        if looks > self._left:
+            return ()
+        self._left -= looks
         names = {
             name for row in rows for name, rule in self._rules(row.slot) if self._is(rule, row)
         }
@@ -49,6 +64,13 @@ class Causes:
                 for name, rule in self._more.access.chunks(slot).items()
                 if rule.grant is None and rule != theirs.get(name)
             ]
+        return found
+
+    def _size(self, slot: Slot) -> int:
+        found = self._sizes.get(slot)
+        if found is None:
+            rules = self._rules(slot)
+            found = self._sizes[slot] = sum(1 + len(rule.destinations) for _, rule in rules)
         return found
 
     def _is(self, rule: FilterRule, row: Row) -> bool:

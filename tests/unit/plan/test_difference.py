@@ -56,6 +56,20 @@ def test_many_destinations_that_nobody_has_are_told_without_comparing_pairs_of_t
     assert make_plan(before, after, "").verdict == Verdict.WIDENING
 
 
-def side(text: str) -> Side:
+def test_in_a_huge_change_not_every_row_says_which_rules_it_is_of() -> None:
+    """Thousands of rules are not all held against thousands of rows; a few are."""
+    nodes = "ana@example.com: n1; tag:a: n2"
+    before = side('{"acls": []}', nodes)
+    for count, whole in ((3, True), (1_500, False)):
+        rules = [
+            {**ANYBODY, "src": [f"10.{one >> 8}.{one & 255}.9"], "dst": [f"100.64.0.2:{one + 1}"]}
+            for one in range(count)
+        ]
+        rows = make_plan(before, side(json.dumps({"acls": rules}), nodes), "").gained
+        assert len(rows) >= count
+        assert all(row.rules for row in rows) is whole
+
+
+def side(text: str, nodes: str = "") -> Side:
     declaration = Declaration(policy(text))
-    return Side(text, declaration, world("", declaration=declaration))
+    return Side(text, declaration, world(nodes, declaration=declaration))
