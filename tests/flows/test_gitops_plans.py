@@ -140,13 +140,15 @@ async def test_a_policy_that_compiles_and_cannot_be_planned_harms_nobody(tmp_pat
 @aio
 async def test_where_a_child_broke_is_logged(tmp_path: Path) -> None:
     """Without a word of what it worked on; to whoever asked it did not survive."""
-    nothing = world("ana@example.com: laptop")
-    nothing = replace(nothing, deployment=None)
-    async with proving(tmp_path, nothing) as apart:
+    snapshot = tailnet()
+    assert snapshot.deployment is not None
+    unread = replace(snapshot.deployment, files={"policy.hujson": "{"})
+    async with proving(tmp_path, snapshot) as apart:
         with capture_logs() as logs, pytest.raises(Contained) as contained:
-            await apart.work(Comparison(HELD, None, START, None), nothing)
+            texts = Comparison(HELD, None, START, None)
+            await apart.work(texts, replace(snapshot, deployment=unread))
         assert contained.value.reason == CRASHED
         (event,) = logs
         assert event["event"] == "gitops.child-broke"
-        assert event["where"].startswith("AssertionError at planning.py:")
-        assert event["where"].endswith(" in _before")
+        assert event["where"].startswith("BadCommit at inforce.py:")
+        assert event["where"].endswith(" in over")
