@@ -142,10 +142,10 @@ async def test_where_a_child_broke_is_logged(tmp_path: Path) -> None:
     """Without a word of what it worked on; to whoever asked it did not survive."""
     snapshot = tailnet()
     assert snapshot.deployment is not None
+    texts = Comparison(HELD, None, START, None)
     unread = replace(snapshot.deployment, files={"policy.hujson": "{"})
     async with proving(tmp_path, snapshot) as apart:
         with capture_logs() as logs, pytest.raises(Contained) as contained:
-            texts = Comparison(HELD, None, START, None)
             await apart.work(texts, replace(snapshot, deployment=unread))
         assert contained.value.reason == CRASHED
         (event,) = logs
