@@ -69,7 +69,8 @@ def _waited(
             return status, commit is not wanted
         refused, now_s = _refused(status, commit), time.monotonic()
         if refused or now_s >= until_s:
-            why = refused or f"{missing} after {now_s - began_s:.0f} s{_why(status, commit)}"
+            limit_s = max(0.0, round(until_s - began_s, 1))
+            why = refused or f"{missing} after {limit_s:g} s{_why(status, commit)}"
             brought = "" if commit is wanted else f"{commit[:12]} brings {wanted[:12]}: "
             raise CommandFailed(printable(brought + why), exit_code=ExitCode.BAD_NEWS)
         if now_s >= asks_s and not _is(status["target"], commit):
