@@ -17,10 +17,11 @@ from bench.process import resident_bytes
 from bench.results import Figure
 from mergescale.domain.declaration import Declaration
 from mergescale.netmap.inventory import populate, revision
-from mergescale.plan.build import Side, make_plan, tree_of
+from mergescale.plan.build import make_plan
 from mergescale.plan.gates import Limits, judge
 from mergescale.plan.markdown import as_markdown
 from mergescale.plan.model import Verdict
+from mergescale.plan.side import Side, tree_of
 from mergescale.policy.repository import declare
 from mergescale.server.memory import calm_collector
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from mergescale.domain.declaration import Declaration
 from mergescale.netmap.inventory import populate, read_inventory, revision
-from mergescale.plan.build import Side, make_plan, tree_of
+from mergescale.plan.build import make_plan
 from mergescale.plan.gates import Limits
 from mergescale.plan.markdown import as_markdown
+from mergescale.plan.side import Side, tree_of
 from mergescale.policy.repository import declare
 
 ROOT = Path(__file__).parents[2]

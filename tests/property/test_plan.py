@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
-from mergescale.plan.build import Side, make_plan
+from mergescale.plan.build import make_plan
 from mergescale.plan.difference import Row, difference
 from mergescale.plan.flows import Census, census, flows_of, places_of
 from mergescale.plan.model import Identity, effect_of
+from mergescale.plan.side import Side
 from mergescale.plan.wording import Wording
 from support.policies import admits, policy
 from support.worlds import routed, world

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergescale.domain.declaration import Declaration
-from mergescale.plan.build import Side, make_plan
+from mergescale.plan.build import make_plan
+from mergescale.plan.side import Side
 from mergescale.policy import hujson
 from support.policies import diagnose, policy, underlined
 from support.worlds import routed, world

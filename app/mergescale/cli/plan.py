@@ -212,9 +212,10 @@ def _side(store: Store, tree: str, folder: str, name: str) -> _Texts:
 def _compare(inventory: Inventory, before: _Texts, after: _Texts, blast_percent: float) -> Review:
     from mergescale.kernel.errors import Invalid
     from mergescale.netmap.inventory import populate, revision
-    from mergescale.plan.build import Side, make_plan, tree_of
+    from mergescale.plan.build import make_plan
     from mergescale.plan.gates import Limits
     from mergescale.plan.rendering import Review
+    from mergescale.plan.side import Side, tree_of
     from mergescale.policy.repository import selftest
 
     was, _ = _declared(before, "base", _NOT_THIS)

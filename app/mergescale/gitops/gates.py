@@ -24,9 +24,10 @@ from mergescale.gitops.status import time_json
 from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.errors import Refusal
 from mergescale.netmap.inventory import revision_of
-from mergescale.plan.build import Side, make_plan, tree_of
+from mergescale.plan.build import make_plan
 from mergescale.plan.gates import Judgement, Limits, judge
 from mergescale.plan.model import Plan, effect_of
+from mergescale.plan.side import Side, tree_of
 from mergescale.state import policies
 
 log = structlog.get_logger()

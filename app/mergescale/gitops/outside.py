@@ -95,6 +95,7 @@ class Outside:
         self._most_bytes = most_bytes
         self._within_s = within_s
         self._ca_file = ca_file
+        self._believed: ssl.SSLContext | None = None
         self._client: httpx.AsyncClient | None = None
 
     async def ask(
@@ -121,7 +122,7 @@ class Outside:
         words = {"content": body} if isinstance(body, bytes) else {"json": body}
         try:
             async with asyncio.timeout(self._within_s):
-                client = self._opened()
+                client = await self._opened()
                 request = client.build_request(
                     method, url, params=query, headers=dict(headers), **words
                 )
@@ -135,15 +136,18 @@ class Outside:
 
     async def close(self) -> None:
         """Let go of connections; the next request makes new ones."""
-        client, self._client = self._client, None
+        client, self._client, self._believed = self._client, None, None
         if client is not None:
             await client.aclose()
 
-    def _opened(self) -> httpx.AsyncClient:
+    async def _opened(self) -> httpx.AsyncClient:
+        if self._believed is None:
+            # To read all authorities takes 30 ms, in which the loop would serve nobody.
+            cafile = self._ca_file or None
+            self._believed = await asyncio.to_thread(ssl.create_default_context, cafile=cafile)
         if self._client is None:
-            believed = ssl.create_default_context(cafile=self._ca_file or None)
             self._client = httpx.AsyncClient(
-                timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=believed
+                timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=self._believed
             )
         return self._client
 

@@ -25,10 +25,11 @@ from mergescale.gitops.trying.proving import Proving
 from mergescale.kernel.clock import Clock
 from mergescale.kernel.errors import Conflict
 from mergescale.netmap.inventory import revision_of
-from mergescale.plan.build import Side, make_plan, tree_of
+from mergescale.plan.build import make_plan
 from mergescale.plan.gates import Limits
 from mergescale.plan.model import Plan
 from mergescale.plan.rendering import PlanRefused, Review
+from mergescale.plan.side import Side, tree_of
 from mergescale.policy.diagnostics import Diagnostic
 from mergescale.policy.repository import or_nothing, selftest
 from mergescale.state.engine import Engine

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from mergescale.domain.slots import each_bit
 from mergescale.domain.user import Role
 from mergescale.plan.flows import Place, cut, joined, places_of
-from mergescale.plan.identity import Sides
+from mergescale.plan.side import Side
 from mergescale.policy.document import PolicyDocument, Rule
 from mergescale.policy.ports import ALL_PORTS, DEFAULT_PROTOCOLS, WITH_PORTS
 from mergescale.policy.principals import Principal, groups_of, named, of_login
@@ -111,7 +111,7 @@ def _joined(places: list[Place]) -> list[Place]:
 class _Entries:
     """Which of the gifts of one policy somebody gets."""
 
-    def __init__(self, side: Sides, gifts: _Gifts) -> None:
+    def __init__(self, side: Side, gifts: _Gifts) -> None:
         self._document = side.document
         self._snapshot = side.snapshot
         self._groups = groups_of(side.document)
@@ -215,7 +215,7 @@ def _settled(gifts: Iterable[_Gift]) -> frozenset[_Gift]:
     )
 
 
-def absent(base: Sides, head: Sides) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def absent(base: Side, head: Side) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the logins and tags without a device that are given more, and those given less."""
     gifts = _Gifts()
     was, now = _Entries(base, gifts), _Entries(head, gifts)
@@ -231,7 +231,7 @@ def absent(base: Sides, head: Sides) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(gained)), tuple(sorted(lost))
 
 
-def _without_device(base: Sides, head: Sides) -> set[str]:
+def _without_device(base: Side, head: Side) -> set[str]:
     snapshot = head.snapshot
     found: set[str] = set()
     for side in (base, head):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from mergescale.domain.declaration import Declaration
 from mergescale.domain.prefixes import is_exit
 from mergescale.domain.slots import each_bit
 from mergescale.domain.snapshot import Snapshot
-from mergescale.kernel.errors import LocalProtocolError
 from mergescale.kernel.ids import Slot
 from mergescale.plan.absent import absent
 from mergescale.plan.causes import Causes
@@ -19,7 +15,7 @@ from mergescale.plan.delivery import estimate
 from mergescale.plan.difference import Difference, Row, difference
 from mergescale.plan.flows import Flow, Place
 from mergescale.plan.gates import Connections, Limits, judge
-from mergescale.plan.identity import Sides, standing
+from mergescale.plan.identity import standing
 from mergescale.plan.model import (
     VERSION,
     Blast,
@@ -31,6 +27,7 @@ from mergescale.plan.model import (
     Verdict,
 )
 from mergescale.plan.rights import Right, Rights, rights
+from mergescale.plan.side import Side, hash_of
 from mergescale.plan.wording import Wording, ports
 from mergescale.policy.compiled import CompiledPolicy
 from mergescale.policy.coverage import cover
@@ -41,29 +38,6 @@ from mergescale.policy.selectors import Group, Service, Tag, User
 
 #: Changes when the same inputs would give another plan.
 COMPILER: Final = "2"
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of the comparison.
-
-    Attributes:
-        tree: `tree_of` the texts.
-        declaration: what they say.
-        snapshot: the tailnet under it; both sides have the same nodes in the same slots.
-    """
-
-    tree: str
-    declaration: Declaration
-    snapshot: Snapshot
-
-
-def tree_of(files: Mapping[str, str]) -> str:
-    """Return a hash of the watched folder's files.
-
-    Not git's tree: the server, which knows texts, and whoever has a work tree say the same.
-    """
-    return _hash(*(part for name in sorted(files) for part in (name, files[name])))
 
 
 def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = None) -> Plan:
@@ -78,8 +52,8 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
     judged = judge(base.snapshot, head.snapshot, limits or Limits())
     found = difference(base.snapshot, head.snapshot)
     beside = rights(base.snapshot, head.snapshot, found.who)
-    people = standing(_of(base), _of(head))
-    more, less = absent(_of(base), _of(head))
+    people = standing(base, head)
+    more, less = absent(base, head)
     wording = Wording(head.snapshot, base.snapshot)
     gained = tuple(_reach(found.gained, found, wording, _causes(head, base, found)))
     lost = tuple(_reach(found.lost, found, wording, _causes(base, head, found)))
@@ -88,7 +62,7 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
     told = len(head.snapshot.nodes) if people.told else len(effects)
     return Plan(
         version=VERSION,
-        hash=_hash(base.tree, head.tree, inventory, COMPILER),
+        hash=hash_of(base.tree, head.tree, inventory, COMPILER),
         verdict=_verdict(
             widens=bool(gained or given or more) or people.grows,
             narrows=bool(lost or taken or less) or people.shrinks,
@@ -106,36 +80,14 @@ def make_plan(base: Side, head: Side, inventory: str, limits: Limits | None = No
         identity=people.shown,
         tests=_tests(base, head),
         blast=_blast(found, head.snapshot, told, judged.connections),
-        unresolved=_unresolved(_policy(head), head.snapshot),
+        unresolved=_unresolved(head.policy, head.snapshot),
         gates=() if limits is None else judged.findings,
         delivery=estimate(base.snapshot, head.snapshot, effects, everybody=people.told),
     )
 
 
 def _causes(more: Side, less: Side, found: Difference) -> Causes:
-    return Causes(_policy(more), more.snapshot, less.snapshot, found.who)
-
-
-def _of(side: Side) -> Sides:
-    return Sides(side.declaration, _policy(side).document, side.snapshot)
-
-
-def _policy(side: Side) -> CompiledPolicy:
-    match side.declaration.policy:
-        case CompiledPolicy() as policy:
-            return policy
-        case _:
-            raise LocalProtocolError("a plan needs policies that were compiled")
-
-
-def _hash(*parts: str) -> str:
-    # Each with its length: no text can look like two.
-    return hashlib.sha256(b"".join(map(_counted, parts))).hexdigest()
-
-
-def _counted(part: str) -> bytes:
-    text = part.encode()
-    return b"%d:%b" % (len(text), text)
+    return Causes(more.policy, more.snapshot, less.snapshot, found.who)
 
 
 def _verdict(*, widens: bool, narrows: bool, moves: bool) -> Verdict:
@@ -275,7 +227,7 @@ def _unresolved(policy: CompiledPolicy, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _tests(base: Side, head: Side) -> Tests:
-    was, now = (_expected(_policy(side).document) for side in (base, head))
+    was, now = (_expected(side.document) for side in (base, head))
     before = {message for message, _ in _failing(base)}
     failing = _failing(head)
     return Tests(
@@ -309,13 +261,11 @@ def _expected(document: PolicyDocument) -> list[str]:
 
 def _untested(base: Side, head: Side) -> tuple[str, ...]:
     """Return where rules stand that the base does not have and that no test covers."""
-    old = {rule.name for rule in (*_policy(base).rules, *_policy(base).own_rules)}
+    old = {rule.name for rule in (*base.policy.rules, *base.policy.own_rules)}
     new = {
-        rule.origin
-        for rule in (*_policy(head).rules, *_policy(head).own_rules)
-        if rule.name not in old
+        rule.origin for rule in (*head.policy.rules, *head.policy.own_rules) if rule.name not in old
     }
-    uncovered = (one.origin for one in cover(_policy(head), head.snapshot).uncovered)
+    uncovered = (one.origin for one in cover(head.policy, head.snapshot).uncovered)
     places = sorted((one.file, one.start_line, one.start_column) for one in uncovered if one in new)
     return tuple(f"{file}:{line}:{column}" for file, line, column in places)
 

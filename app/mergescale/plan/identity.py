@@ -12,6 +12,7 @@ from mergescale.domain.snapshot import Snapshot
 from mergescale.domain.tailnet import ExtraRecord, RelayNode, RelayRegion
 from mergescale.domain.user import Role
 from mergescale.plan.model import Identity
+from mergescale.plan.side import Side
 from mergescale.policy.attrconfig import AttributeConfig
 from mergescale.policy.document import PolicyDocument
 from mergescale.policy.postures import Posture
@@ -43,16 +44,7 @@ class Standing:
     told: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """One side: what is declared, and the tailnet under it."""
-
-    declaration: Declaration
-    document: PolicyDocument
-    snapshot: Snapshot
-
-
-def standing(base: Sides, head: Sides) -> Standing:
+def standing(base: Side, head: Side) -> Standing:
     """Compare what two sides make of people and of the tailnet."""
     was, now = base.document, head.document
     roles = [_people(one.snapshot) for one in (base, head)]

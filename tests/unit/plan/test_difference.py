@@ -6,10 +6,11 @@ import json
 
 from mergescale.domain.declaration import Declaration
 from mergescale.domain.snapshot import Snapshot
-from mergescale.plan.build import Side, make_plan
+from mergescale.plan.build import make_plan
 from mergescale.plan.difference import difference
 from mergescale.plan.flows import Flow, spelt
 from mergescale.plan.model import Verdict
+from mergescale.plan.side import Side
 from support.policies import policy
 from support.worlds import routed, world
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from mergescale.netmap.inventory import populate, read_inventory
-from mergescale.plan.build import Side, make_plan, tree_of
+from mergescale.plan.build import make_plan
 from mergescale.plan.markdown import as_markdown
 from mergescale.plan.model import Grant, Plan, effect_of
 from mergescale.plan.notes import notes
+from mergescale.plan.side import Side, tree_of
 from mergescale.plan.text import as_text
 from mergescale.policy.repository import declare
 

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from mergescale.gitops.git.messages import Failed
+from mergescale.gitops.waits import USUAL_S
 
 MISSING = Failed(
     retry=True,
@@ -59,8 +60,6 @@ LOCKED = Failed(
     message="another process is using the server's copy of the repository",
     help="give each server process a state folder of its own",
 )
-#: LIMIT: git does not say what ``Retry-After`` was; forges count requests by the minute.
-RATE_LIMITED_S: Final = 60.0
 #: What the machine does to git, whatever the objects are like.
 _MACHINE: Final[tuple[tuple[re.Pattern[str], Failed], ...]] = (
     (
@@ -160,7 +159,8 @@ _SAYINGS: Final[tuple[tuple[str, Failed], ...]] = (
             reason="RateLimited",
             message="the repository's server asks to come back later",
             help="the policy in force stays; it is tried again",
-            retry_after_s=RATE_LIMITED_S,
+            # Git does not say what ``Retry-After`` was; forges count requests by the minute.
+            retry_after_s=USUAL_S,
         ),
     ),
     # Git says of a connection that broke off within a pack that the protocol was wrong, too.
